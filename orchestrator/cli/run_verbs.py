@@ -1,0 +1,166 @@
+"""The verbs that do work: prepare, train, run, resume, evaluate; and those that look at it: plan, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.launch.run import RunOutcome
+    from orchestrator.plan.values import Plan
+    from orchestrator.record.folder import Root, RunFolder
+    from orchestrator.spec.load import LoadedJob
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the job, for example train.epochs=3.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or the path of its folder.")]
+RootOption = Annotated[
+    Path, typer.Option("--root", envvar="ORCHESTRATOR_ROOT", help="Folder that holds runs/ and data/.", file_okay=False, show_default="here")
+]
+InProcess = Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process: slower, for debugging.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HERE = Path()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(run)
+    app.command()(prepare)
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(resume)
+    app.command()(plan)
+    app.command()(report)
+
+
+def run(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+    """Prepare, train, evaluate and report; what was done before is kept."""
+    _do_job(job, overrides, root, until="evaluate", in_process=in_process)
+
+
+def prepare(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+    """Decode and resize the images into shards that every run on them shares."""
+    _do_job(job, overrides, root, until="prepare", in_process=in_process)
+
+
+def train(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+    """Prepare if needed, then train."""
+    _do_job(job, overrides, root, until="train", in_process=in_process)
+
+
+def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+    """Continue a run that was interrupted, killed, or failed."""
+    from orchestrator.spec.load import load_job
+
+    folder = _root(root).find_run(name)
+    loaded = load_job(folder.resolved_job)
+    _do_loaded(loaded, root, until="evaluate", in_process=in_process, only_run=folder.name)
+
+
+def evaluate(
+    name: RunName,
+    split: Annotated[str, typer.Option(help="train, validation or test; the run's own choice when left out.")] = "",
+    root: RootOption = HERE,
+    in_process: InProcess = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Evaluate the model of a finished run again, on any split."""
+    from orchestrator.launch.evaluate import evaluate_run
+
+    folder = _root(root).find_run(name)
+    evaluate_run(folder, _root(root), split=split, in_process=in_process, watch=_watch, announce=_announce)
+    _print_report(folder, as_json=as_json)
+
+
+def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """What a run would do, with reasons, without doing it."""
+    from orchestrator.launch.run import STAGES, finished_stages, plan_job
+    from orchestrator.launch.shape import local_shape
+    from orchestrator.spec.load import load_job
+
+    decided, folder, found = plan_job(load_job(job, overrides or ()), _root(root), local_shape())
+    if as_json:
+        typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))
+        return
+    done = finished_stages(folder)
+    typer.echo(f"run  {folder.path}")
+    typer.echo("stages  " + ", ".join(f"{stage} ({'done' if stage in done else 'to do'})" for stage in STAGES))
+    _print_decisions(decided, found.listing.skipped)
+
+
+def report(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Rebuild report.json and report.html of a run and print the short form."""
+    from orchestrator.reports.summary import write_report
+
+    folder = _root(root).find_run(name)
+    write_report(folder)
+    _print_report(folder, as_json=as_json)
+
+
+def _do_job(job: Path, overrides: list[str] | None, root: Path, *, until: str, in_process: bool) -> None:
+    from orchestrator.spec.load import load_job
+
+    _do_loaded(load_job(job, overrides or ()), root, until=until, in_process=in_process)
+
+
+def _do_loaded(loaded: LoadedJob, root: Path, *, until: str, in_process: bool, only_run: str = "") -> None:
+    from orchestrator.launch.run import RunRequest, run_job
+
+    command = " ".join(["orchestrator", *sys.argv[1:]])
+    request = RunRequest(loaded, _root(root), until, in_process, command, _watch, _announce, only_run)
+    _print_outcome(run_job(request))
+
+
+def _print_outcome(outcome: RunOutcome) -> None:
+    from orchestrator.reports.text import report_text
+
+    folder = outcome.folder
+    if outcome.reused:
+        _announce(f"{folder.name} is finished; nothing to do")
+    typer.echo(report_text(outcome.report))
+    typer.echo(f"run     {folder.path}")
+    typer.echo(f"report  {folder.report_html}")
+    if folder.metrics.is_file():
+        typer.echo(f"next    orchestrator evaluate {folder.name} --split validation")
+
+
+def _print_report(folder: RunFolder, *, as_json: bool) -> None:
+    from orchestrator.reports.fold import fold
+    from orchestrator.reports.summary import report_json
+    from orchestrator.reports.text import report_text
+
+    folded = fold(folder)
+    if as_json:
+        typer.echo(json.dumps(report_json(folded), indent=2, ensure_ascii=False))
+        return
+    typer.echo(report_text(folded))
+    typer.echo(f"report  {folder.report_html}")
+
+
+def _print_decisions(decided: Plan, skipped: dict[str, int]) -> None:
+    width = max(len(decision.what) for decision in decided.decisions)
+    for decision in decided.decisions:
+        typer.echo(f"{decision.what:<{width}}  {decision.value}  ({decision.reason})")
+    for rule, count in skipped.items():
+        typer.echo(f"{'skipped':<{width}}  {count:,} {rule}")
+
+
+def _root(path: Path) -> Root:
+    from orchestrator.record.folder import Root
+
+    return Root(path.expanduser().resolve())
+
+
+def _watch(events: Path) -> AbstractContextManager[None]:
+    from orchestrator.cli.progress import ProgressView, following
+
+    return following(events, ProgressView(sys.stderr, interactive=sys.stderr.isatty()))
+
+
+def _announce(line: str) -> None:
+    typer.echo(line, err=True)

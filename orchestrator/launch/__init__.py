@@ -1,0 +1,1 @@
+"""Starting runs, continuing them, and what they need on this machine."""

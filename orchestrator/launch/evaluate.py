@@ -1,0 +1,55 @@
+"""Evaluating the model of a run again, on any of its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.dataset.manifest import read_manifest
+from orchestrator.durable import read_json
+from orchestrator.errors import JobError, Problem, StorageError
+from orchestrator.launch.lock import locked
+from orchestrator.launch.run import Watch, readable_images, stage, start_engine
+from orchestrator.launch.shape import local_shape
+from orchestrator.launch.signals import stopping_on_signals
+from orchestrator.plan.make import DataFacts, make_plan
+from orchestrator.record.folder import Root, RunFolder
+from orchestrator.reports.summary import write_report
+from orchestrator.spec.load import load_job
+from orchestrator.stages.stopping import StopRequest
+
+
+def evaluate_run(folder: RunFolder, root: Root, *, split: str, in_process: bool, watch: Watch, announce: Callable[[str], None]) -> None:
+    """Predict a split with the model of the run; replaces the run's evaluation and its report.
+
+    Args:
+        folder: The run.
+        root: Holds the prepared data of the run.
+        split: Name of a split, or empty for the one that the run itself evaluates.
+        in_process: Without Ray.
+        watch: Shows the events.
+        announce: Prints a line for the user.
+
+    Raises:
+        JobError: The run has no such split, or is not trained.
+        StorageError: The prepared data is gone.
+    """
+    from orchestrator.stages.evaluate import evaluate_model  # noqa: PLC0415 -- torch, only when there is work
+
+    if not folder.weights.is_file():
+        raise JobError((Problem(str(folder.path), "has no trained model yet"),), f"orchestrator resume {folder.name}")
+    loaded = load_job(folder.resolved_job)
+    data = root.data / str(read_json(folder.plan)["fingerprint"])
+    if not data.is_dir():
+        raise StorageError(f"the prepared data of {folder.name} is missing: {data}", f"orchestrator resume {folder.name} prepares it again")
+    manifest = read_manifest(data)
+    images = readable_images(manifest)
+    if split and split not in images:
+        raise JobError((Problem("--split", f"{split} is not a split of {folder.name}; it has {', '.join(images)}"),))
+    facts = DataFacts(manifest.fingerprint, manifest.classes, images)
+    plan = make_plan(loaded.job, facts, local_shape(), str(folder.resolved_job))
+    stop = StopRequest(folder.stop_request)
+    with locked(folder.path), stopping_on_signals(stop, announce), watch(folder.events):
+        stop.forget()
+        with start_engine(plan.cluster, in_process=in_process) as engine, stage(folder, "evaluate", stop) as journal:
+            evaluate_model(loaded.job, plan, manifest, data, folder, engine, journal, stop, split)
+        write_report(folder)

@@ -1,0 +1,214 @@
+"""A run from beginning to end: what is done already is kept, the rest is done, and everything is written down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from orchestrator import __version__
+from orchestrator.dataset.manifest import Manifest, is_prepared, read_manifest
+from orchestrator.durable import write_atomically, write_json
+from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
+from orchestrator.launch.images import FoundImages, find_images
+from orchestrator.launch.lock import locked
+from orchestrator.launch.shape import local_shape
+from orchestrator.launch.signals import stopping_on_signals
+from orchestrator.plan.make import DataFacts, make_plan
+from orchestrator.plan.values import ClusterShape, Plan
+from orchestrator.record.folder import Root, RunFolder
+from orchestrator.record.journal import Journal, read_events
+from orchestrator.reports.fold import RunReport, fold
+from orchestrator.reports.summary import write_report
+from orchestrator.spec.job import JobSpec, resolved
+from orchestrator.spec.load import LoadedJob
+from orchestrator.stages.engine import Engine
+from orchestrator.stages.environment import set_environment
+from orchestrator.stages.stopping import StopRequest
+
+STAGES = ("prepare", "train", "evaluate")
+Watch = Callable[[Path], AbstractContextManager[None]]
+"""Shows the events of a folder while the context lasts."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the user asked for on the command line."""
+
+    job: LoadedJob
+    root: Root
+    until: str
+    """The last stage to do, one of `STAGES`."""
+    in_process: bool
+    command: str
+    watch: Watch
+    announce: Callable[[str], None]
+    only_run: str = ""
+    """The run that is to be continued; empty when any run of the job will do."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What came of it."""
+
+    folder: RunFolder
+    report: RunReport
+    reused: bool
+    """Everything had been done before."""
+
+
+def run_name(job: JobSpec, fingerprint: str) -> str:
+    """The same job on the same images is the same run, whenever and wherever it is started."""
+    identity = json.dumps([resolved(job), fingerprint], sort_keys=True)
+    return f"{job.name}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
+
+
+def plan_job(job: LoadedJob, root: Root, shape: ClusterShape) -> tuple[Plan, RunFolder, FoundImages]:
+    """Everything that is decided before the start, without doing it.
+
+    Raises:
+        JobError: The source cannot be used, or the job cannot run on this cluster.
+    """
+    found = find_images(job.job.data)
+    plan = make_plan(job.job, current_facts(root, found), shape, str(job.path))
+    return plan, root.run(run_name(job.job, found.fingerprint)), found
+
+
+def current_facts(root: Root, found: FoundImages) -> DataFacts:
+    """The images as prepared, or as listed while they are not prepared."""
+    folder = root.data / found.fingerprint
+    if not is_prepared(folder):
+        return found.facts
+    return DataFacts(found.fingerprint, found.listing.classes, readable_images(read_manifest(folder)))
+
+
+def readable_images(manifest: Manifest) -> dict[str, int]:
+    return {name: rows for name, rows in manifest.splits.items() if rows}
+
+
+def run_job(request: RunRequest) -> RunOutcome:
+    """Do what is missing of a run, up to `request.until`.
+
+    Raises:
+        OrchestratorError: Written into the run folder as well, with the report of what was done.
+    """
+    plan, folder, found = plan_job(request.job, request.root, local_shape())
+    if request.only_run not in ("", folder.name):
+        message = f"the images in {request.job.job.data.source} have changed since {request.only_run} was started"
+        raise JobError((Problem(request.only_run, message),), f"start a new run with: orchestrator run {request.root.run(request.only_run).job}")
+    if finished_stages(folder) >= wanted_stages(request.until) and is_prepared(request.root.data / found.fingerprint):
+        return RunOutcome(folder, fold(folder), reused=True)
+    with locked(folder.path):
+        write_request(request, folder)
+        stop = StopRequest(folder.stop_request)
+        stop.forget()
+        with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request):
+            do_stages(request, folder, plan, found, stop)
+    return RunOutcome(folder, fold(folder), reused=False)
+
+
+def wanted_stages(until: str) -> set[str]:
+    return set(STAGES[: STAGES.index(until) + 1])
+
+
+def finished_stages(folder: RunFolder) -> set[str]:
+    """The stages whose results are complete and on disk."""
+    finished = {str(event["stage"]) for event in read_events(folder.events) if event["event"] == "StageFinished"}
+    results = {"train": folder.weights, "evaluate": folder.metrics}
+    return {stage for stage in finished if stage not in results or results[stage].is_file()}
+
+
+def write_request(request: RunRequest, folder: RunFolder) -> None:
+    """What the user wrote, and what it means; a continued run keeps what it was started with."""
+    if folder.job.is_file() and folder.resolved_job.is_file():
+        return
+    write_atomically(folder.job, request.job.text.encode())
+    write_atomically(folder.resolved_job, yaml.safe_dump(resolved(request.job.job), sort_keys=False, allow_unicode=True).encode())
+
+
+@contextmanager
+def recorded(folder: RunFolder, request: RunRequest) -> Iterator[None]:
+    """Write down how the run began and how it ended, whichever way it ended."""
+    journal = Journal(folder.events, "run", "run")
+    event = "RunContinued" if journal.path.exists() else "RunStarted"
+    journal.record(event, run=folder.name, job=request.job.job.name, version=__version__, command=request.command)
+    started = time.perf_counter()
+    try:
+        yield
+    except Interrupted:
+        journal.record("RunInterrupted")
+        write_report(folder)
+        raise
+    except Exception as error:
+        _record_failure(folder, journal, error)
+        raise
+    journal.record("RunFinished", seconds=round(time.perf_counter() - started, 1))
+    write_report(folder)
+
+
+def _record_failure(folder: RunFolder, journal: Journal, error: Exception) -> None:
+    message = error.message if isinstance(error, OrchestratorError) else f"{type(error).__name__}: {error}"
+    next_step = error.next_step if isinstance(error, OrchestratorError) else "report this with the run folder"
+    try:
+        journal.record("RunFailed", error=message, next_step=next_step)
+        write_report(folder)
+    except StorageError as second:
+        error.add_note(f"the failure could not be written down: {second.message}")
+
+
+def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundImages, stop: StopRequest) -> None:
+    """The stages in their order; each begins where an earlier start of the run left it."""
+    from orchestrator.stages.evaluate import evaluate_model  # noqa: PLC0415 -- torch, only when there is work
+    from orchestrator.stages.prepare import PrepareRequest, check_rejects, prepare_data  # noqa: PLC0415
+    from orchestrator.stages.train import train_model  # noqa: PLC0415
+
+    job, data = request.job.job, request.root.data / found.fingerprint
+    with start_engine(plan.cluster, in_process=request.in_process) as engine:
+        with stage(folder, "prepare", stop) as journal:
+            prepare = PrepareRequest(job.data, data, found.fingerprint, found.listing, found.table, plan.prepare)
+            manifest = prepare_data(prepare, engine, journal, stop)
+            check_rejects(manifest, job.data, data)
+        facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
+        plan = make_plan(job, facts, plan.cluster, str(request.job.path))
+        write_json(folder.plan, plan.to_json())
+        done = finished_stages(folder)
+        if request.until != "prepare" and "train" not in done:
+            with stage(folder, "train", stop) as journal:
+                train_model(job, plan, manifest, data, folder, engine, journal, stop)
+        if request.until == "evaluate":
+            with stage(folder, "evaluate", stop) as journal:
+                evaluate_model(job, plan, manifest, data, folder, engine, journal, stop)
+
+
+@contextmanager
+def stage(folder: RunFolder, name: str, stop: StopRequest) -> Iterator[Journal]:
+    """The events around a stage."""
+    if stop.asked:
+        raise Interrupted(f"stopped before the stage {name}", f"orchestrator resume {folder.name}")
+    journal = Journal(folder.events, f"{name}-driver", name)
+    journal.record("StageStarted")
+    started = time.perf_counter()
+    yield journal
+    journal.record("StageFinished", seconds=round(time.perf_counter() - started, 1))
+
+
+@contextmanager
+def start_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Engine]:
+    """Ray on this machine, or this process alone."""
+    if in_process:
+        from orchestrator.stages.in_process import InProcessEngine  # noqa: PLC0415 -- torch, only when there is work
+
+        yield InProcessEngine()
+        return
+    set_environment(Path.home() / ".config" / "orchestrator" / "ray_token")
+    from orchestrator.stages.cluster import local_cluster  # noqa: PLC0415 -- Ray reads its environment when imported
+    from orchestrator.stages.on_ray import RayEngine  # noqa: PLC0415
+
+    with local_cluster(shape):
+        yield RayEngine()

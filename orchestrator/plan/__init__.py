@@ -1,0 +1,1 @@
+"""What will be done, decided before anything starts, each decision with its reason."""

@@ -1,0 +1,138 @@
+"""From the job, the images found and the cluster to a plan: pure arithmetic, each decision with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.errors import PlanError
+from orchestrator.plan.checks import Question, find_problems
+from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, Plan, PreparePlan, TrainPlan
+from orchestrator.spec.job import AUTO, ImageSpec, JobSpec
+from orchestrator.units import format_bytes, format_count
+
+SHARD_PIXEL_BYTES = 64 * 2**20
+"""Decoded size at which a shard is cut: long enough to read in one go, short enough for four to fit a worker's memory."""
+SHARD_ROWS_MIN, SHARD_ROWS_MAX = 256, 4096
+CPU_WORKERS_MAX = 2
+"""Workers that `auto` starts on CPUs; beyond two, one worker with more threads does the same work with less memory."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of the images when the plan is made."""
+
+    fingerprint: str
+    classes: tuple[str, ...]
+    images: dict[str, int]
+    """Images in each split: as listed before prepare, as readable after it."""
+
+
+def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -> Plan:
+    """Decide everything about a run.
+
+    Args:
+        job: What the user asked for.
+        facts: The images that were found.
+        shape: The cluster that will do the work.
+        where: The job file, named in the errors.
+
+    Raises:
+        PlanError: With every reason why the job cannot run on this cluster.
+    """
+    workers, why_workers = choose_workers(job, shape)
+    problems = find_problems(Question(job, facts.images, shape, workers), where)
+    if problems:
+        raise PlanError(problems, "change the job file, or add the value to the command line, for example: train.batch=64")
+    prepare, why_prepare = plan_prepare(job, shape)
+    train, why_train = plan_train(job, facts.images["train"], shape, workers)
+    decisions = (
+        Decision("images", _describe_images(facts), "what the listing of data.source found"),
+        *why_prepare,
+        Decision("workers", str(workers), why_workers),
+        *why_train,
+        Decision("evaluation", f"batches of {job.evaluate.batch}", "every image of the split once, the last batch is smaller"),
+    )
+    return Plan(
+        cluster=shape,
+        fingerprint=facts.fingerprint,
+        classes=facts.classes,
+        images=dict(facts.images),
+        prepare=prepare,
+        train=train,
+        evaluate=EvaluatePlan(job.evaluate.batch),
+        decisions=decisions,
+    )
+
+
+def choose_workers(job: JobSpec, shape: ClusterShape) -> tuple[int, str]:
+    """How many training processes, and why."""
+    if job.train.workers != AUTO:
+        return job.train.workers, "train.workers in the job file"
+    if shape.gpus:
+        return shape.gpus, f"one for each of the {format_count(shape.gpus, 'GPU')}"
+    workers = min(CPU_WORKERS_MAX, shape.cpus)
+    while job.train.batch % workers:
+        workers -= 1
+    return workers, f"no GPU: {format_count(shape.cpus, 'CPU')} shared by at most {CPU_WORKERS_MAX} workers"
+
+
+def shard_rows(image: ImageSpec, asked: int | str) -> int:
+    """Images in one shard; does not depend on the cluster, so that every cluster writes the same shards."""
+    if isinstance(asked, int):
+        return asked
+    pixels = image.size * image.size * image.channels
+    return max(SHARD_ROWS_MIN, min(SHARD_ROWS_MAX, SHARD_PIXEL_BYTES // pixels))
+
+
+def plan_prepare(job: JobSpec, shape: ClusterShape) -> tuple[PreparePlan, tuple[Decision, ...]]:
+    """How images become shards."""
+    image = job.data.image
+    rows = shard_rows(image, job.data.shard_rows)
+    image_bytes = image.size * image.size * image.channels
+    reason = "data.shard_rows in the job file" if job.data.shard_rows != AUTO else f"{format_bytes(rows * image_bytes)} of pixels"
+    return PreparePlan(unit_rows=rows, parallel=shape.cpus), (
+        Decision("shards", format_count(rows, "image") + " each", reason),
+        Decision("decoding", format_count(shape.cpus, "unit") + " at a time", "one for each CPU while nothing trains"),
+    )
+
+
+def plan_train(job: JobSpec, train_rows: int, shape: ClusterShape, workers: int) -> tuple[TrainPlan, tuple[Decision, ...]]:
+    """How the worker group trains."""
+    batch = job.train.batch
+    steps, dropped = divmod(train_rows, batch)
+    worker_cpus, data_cpus = share_cpus(shape, workers)
+    plan = TrainPlan(
+        workers=workers,
+        micro_batches=workers,
+        micro_batch_rows=batch // workers,
+        steps_per_epoch=steps,
+        epochs=job.train.epochs,
+        dropped_rows=dropped,
+        device="cuda" if shape.gpus else "cpu",
+        worker_cpus=worker_cpus,
+        threads=max(1, int(worker_cpus)),
+    )
+    device = f"{plan.device}, {format_count(plan.threads, 'thread')} a worker"
+    return plan, (
+        Decision("device", device, "a GPU was found" if shape.gpus else "no GPU was found"),
+        Decision("CPUs", f"{worker_cpus:g} a worker, {data_cpus:g} for Ray Data", "reading must never wait for training to end"),
+        Decision("step", f"{format_count(batch, 'image')} = {workers} x {plan.micro_batch_rows}", "train.batch, in equal parts"),
+        Decision("epoch", format_count(steps, "step"), f"{format_count(dropped, 'image')} left over, other ones each epoch"),
+        Decision("learning rate", f"{job.train.lr:g} at its peak", "train.lr, for the global batch: it is not scaled by the workers"),
+    )
+
+
+def share_cpus(shape: ClusterShape, workers: int) -> tuple[float, float]:
+    """CPUs for each worker and CPUs left for Ray Data, which needs at least one whole CPU to make progress."""
+    if shape.gpus:
+        per_worker = 1.0 if shape.cpus > workers else (shape.cpus - 1) / workers
+        return per_worker, shape.cpus - per_worker * workers
+    data_cpus = max(1, shape.cpus // 4)
+    per_worker = (shape.cpus - data_cpus) / workers
+    whole = float(int(per_worker)) if per_worker >= 1 else int(per_worker * 100) / 100
+    return whole, shape.cpus - whole * workers
+
+
+def _describe_images(facts: DataFacts) -> str:
+    splits = ", ".join(f"{name} {count:,}" for name, count in facts.images.items())
+    return f"{format_count(sum(facts.images.values()), 'image')} in {format_count(len(facts.classes), 'class', 'classes')}: {splits}"

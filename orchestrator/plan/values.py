@@ -1,0 +1,87 @@
+"""Decisions as values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ClusterShape:
+    """What there is to compute with."""
+
+    cpus: int
+    """Logical CPUs over all nodes."""
+    gpus: int
+    """GPUs over all nodes."""
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of `orchestrator plan`."""
+
+    what: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """How images become shards."""
+
+    unit_rows: int
+    """Images in one unit, which becomes one shard file."""
+    parallel: int
+    """Units decoded at the same time."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """How the worker group trains. A global step takes `micro_batches` micro-batches of `micro_batch_rows` images."""
+
+    workers: int
+    micro_batches: int
+    """Micro-batches in a global step; a multiple of `workers`."""
+    micro_batch_rows: int
+    steps_per_epoch: int
+    epochs: int
+    dropped_rows: int
+    """Images of an epoch that do not fill a last global step; other ones each epoch."""
+    device: str
+    """`cpu` or `cuda`."""
+    worker_cpus: float
+    """Logical CPUs reserved for each worker."""
+    threads: int
+    """Compute threads of each worker."""
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+
+@dataclass(frozen=True)
+class EvaluatePlan:
+    """How the worker group predicts a split."""
+
+    batch_rows: int
+    """Images in one forward pass."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything decided for a run."""
+
+    cluster: ClusterShape
+    fingerprint: str
+    """Names the prepared data: `data/<fingerprint>/`."""
+    classes: tuple[str, ...]
+    images: dict[str, int]
+    """Listed images in each split."""
+    prepare: PreparePlan
+    train: TrainPlan
+    evaluate: EvaluatePlan
+    decisions: tuple[Decision, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

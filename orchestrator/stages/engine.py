@@ -1,0 +1,58 @@
+"""What a way of running a plan must offer; `on_ray` and `in_process` are the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.dataset.commit import UnitRecord
+from orchestrator.dataset.units import Unit
+from orchestrator.plan.values import TrainPlan
+from orchestrator.record.journal import Journal
+from orchestrator.spec.job import ImageSpec
+from orchestrator.stages.feed import Feed
+from orchestrator.stages.stopping import StopRequest
+from orchestrator.training.batch import Batch
+
+
+@dataclass(frozen=True)
+class PrepareWork:
+    """What preparing one unit needs to know, besides the unit."""
+
+    source: Path
+    data: Path
+    """The folder of the prepared data, with the listing in it."""
+    image: ImageSpec
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class GroupWork:
+    """What a worker group does."""
+
+    name: str
+    """Name of the group in Ray's own records."""
+    plan: TrainPlan
+    run_one_worker: Callable[[Any, Iterator[Batch]], Any]
+    """Called in every worker with `settings` and the worker's batches; importable, because it travels by name."""
+    settings: Any
+    make_feed: Callable[[int], Feed]
+    """Called with the number of workers at every start of the group."""
+    storage: Path
+    """Where Ray Train keeps its own records."""
+    saves_on_stop: bool
+    """The workers see the wish to stop themselves, and save before they end."""
+
+
+class Engine(Protocol):
+    """A way of running a plan."""
+
+    def prepare(self, work: PrepareWork, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:
+        """Prepare the units, `parallel` at a time, in any order; each record is yielded when its shard is on disk."""
+        ...
+
+    def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
+        """Run a worker group to its end and return what rank 0 returned; a lost group is started up to `attempts` times."""
+        ...

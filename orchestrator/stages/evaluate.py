@@ -1,0 +1,203 @@
+"""evaluate: every image of a split is predicted once, and the metrics come from the predictions alone."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from orchestrator.dataset.manifest import Manifest
+from orchestrator.dataset.shards import ALL, read_rows
+from orchestrator.durable import write_json
+from orchestrator.errors import TrainingError
+from orchestrator.images.store import decode_stored, encode
+from orchestrator.plan.values import Plan
+from orchestrator.record.folder import RunFolder
+from orchestrator.record.journal import Journal
+from orchestrator.spec.job import JobSpec
+from orchestrator.stages.engine import Engine, GroupWork
+from orchestrator.stages.feed import Feed
+from orchestrator.stages.parquet import write_table
+from orchestrator.stages.stopping import StopRequest
+from orchestrator.stages.train import require_device
+from orchestrator.training.batch import Batch
+from orchestrator.training.distributed import world
+from orchestrator.training.export import load_model
+from orchestrator.training.metrics import Predictions, check_complete, summarize
+from orchestrator.training.normalise import Normalize
+from orchestrator.training.predict import concatenate, predict_batch
+
+ATTEMPTS = 3
+REPORT_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What travels to every worker."""
+
+    model: Path
+    parts: Path
+    """Where each worker leaves its predictions."""
+    events: Path
+    device: str
+    threads: int
+    rows: int
+    """Images in the split."""
+
+
+def evaluation_split(images: dict[str, int]) -> str:
+    """The split that the final evaluation takes: the best one that there is."""
+    return next(name for name in ("test", "validation", "train") if images.get(name))
+
+
+def evaluate_model(
+    job: JobSpec,
+    plan: Plan,
+    manifest: Manifest,
+    data: Path,
+    folder: RunFolder,
+    engine: Engine,
+    journal: Journal,
+    stop: StopRequest,
+    split: str = "",
+) -> None:
+    """Predict a split with the run's model and write predictions, metrics and the worst mistakes.
+
+    Raises:
+        TrainingError: Not every image of the split was predicted exactly once.
+    """
+    split = split or evaluation_split(plan.images)
+    started = time.perf_counter()
+    parts = folder.evaluation / "parts"
+    shutil.rmtree(parts, ignore_errors=True)
+    settings = EvaluateSettings(folder.model, parts, folder.events, plan.train.device, plan.train.threads, plan.images[split])
+    work = GroupWork(
+        name="evaluate",
+        plan=plan.train,
+        run_one_worker=predict_one_worker,
+        settings=settings,
+        make_feed=partial(evaluation_feed, plan, manifest, data, split),
+        storage=folder.attempts,
+        saves_on_stop=False,
+    )
+    engine.run_group(work, journal, stop, ATTEMPTS)
+    predictions = sort_by_id(read_parts(parts))
+    check_complete(predictions, plan.images[split])
+    metrics = summarize(predictions, manifest.classes, split)
+    write_mistakes(folder, predictions, manifest, data, split, job.evaluate.mistakes)
+    write_table(folder.predictions, predictions_table(predictions))
+    write_json(folder.metrics, metrics)
+    shutil.rmtree(parts)
+    seconds = round(time.perf_counter() - started, 1)
+    journal.record("ModelEvaluated", split=split, rows=metrics["rows"], accuracy=metrics["accuracy"], loss=metrics["loss"], seconds=seconds)
+
+
+def evaluation_feed(plan: Plan, manifest: Manifest, data: Path, split: str, workers: int) -> Feed:
+    return Feed(data=data, manifest=manifest, workers=workers, evaluation_rows=plan.evaluate.batch_rows, split=split)
+
+
+def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch]) -> None:
+    """Runs in every worker of the group; leaves one Parquet file in `settings.parts`."""
+    require_device(settings.device)
+    torch.set_num_threads(settings.threads)
+    rank, workers = world()
+    journal = Journal(settings.events, f"evaluate-{rank}", "evaluate")
+    model, preprocess = load_model(settings.model)
+    device = torch.device(settings.device)
+    model.to(device).eval()
+    normalize = Normalize(preprocess["mean"], preprocess["std"]).to(device)
+    predicted: list[Predictions] = []
+    rows, started, reported = 0, time.perf_counter(), 0.0
+    for batch in batches:
+        if len(batch.labels):
+            predicted.append(predict_batch(model, normalize, batch, device))
+            rows += len(batch.labels)
+        elapsed = time.perf_counter() - started
+        if rank == 0 and elapsed - reported >= REPORT_EVERY_S:
+            reported = elapsed
+            done = min(rows * workers, settings.rows)
+            journal.record("BatchesPredicted", rows=done, total_rows=settings.rows, images_per_s=round(done / elapsed, 1))
+    write_table(settings.parts / f"part-{rank}.parquet", predictions_table(concatenate(predicted)))
+
+
+def predictions_table(predictions: Predictions) -> pa.Table:
+    return pa.table(
+        {
+            "id": [row.tobytes().hex() for row in predictions.ids],
+            "label": predictions.labels,
+            "predicted": predictions.predicted,
+            "probability": predictions.probability,
+            "label_probability": predictions.label_probability,
+            "in_top5": predictions.in_top5,
+            "loss": predictions.loss,
+        }
+    )
+
+
+def read_parts(parts: Path) -> Predictions:
+    """What all workers predicted, in any order."""
+    table = pa.concat_tables([pq.read_table(path) for path in sorted(parts.glob("part-*.parquet"))])
+    ids = np.frombuffer(b"".join(bytes.fromhex(value) for value in table["id"].to_pylist()), np.uint8).reshape(-1, 16)
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
+    return Predictions(ids=ids, **columns)
+
+
+def sort_by_id(predictions: Predictions) -> Predictions:
+    """One order, whichever worker predicted what."""
+    order = np.lexsort(predictions.ids.T[::-1])
+    return Predictions(**{name: getattr(predictions, name)[order] for name in predictions.__dataclass_fields__})
+
+
+def write_mistakes(folder: RunFolder, predictions: Predictions, manifest: Manifest, data: Path, split: str, count: int) -> None:
+    """The wrong predictions with the highest probability, with their pictures, worst first."""
+    wrong = np.flatnonzero(predictions.labels != predictions.predicted)
+    worst = wrong[np.argsort(-predictions.probability[wrong], kind="stable")][:count]
+    wanted = {predictions.ids[place].tobytes(): int(place) for place in worst}
+    pictures = find_pictures(manifest, data, split, set(wanted))
+    write_table(
+        folder.mistakes,
+        pa.table(
+            {
+                "id": pa.array([identity.hex() for identity in wanted], pa.string()),
+                "path": pa.array([pictures[identity][0] for identity in wanted], pa.string()),
+                "label": predictions.labels[worst],
+                "predicted": predictions.predicted[worst],
+                "probability": predictions.probability[worst],
+                "png": pa.array([pictures[identity][1] for identity in wanted], pa.binary()),
+            }
+        ),
+    )
+
+
+def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes]) -> dict[bytes, tuple[str, bytes]]:
+    """Path and PNG of each wanted id.
+
+    Raises:
+        TrainingError: The shards do not hold one of them.
+    """
+    found: dict[bytes, tuple[str, bytes]] = {}
+    for shard in manifest.shards:
+        if shard.split != split or len(found) == len(wanted):
+            continue
+        columns = read_rows(data / "shards" / shard.name, ALL)
+        for row, identity in enumerate(columns.ids):
+            if identity.tobytes() in wanted:
+                found[identity.tobytes()] = (columns.paths[row], _to_png(columns.images[row], manifest))
+    if len(found) != len(wanted):
+        raise TrainingError(f"{len(wanted) - len(found)} predicted images are not in the prepared data", "delete the data folder and run the job again")
+    return found
+
+
+def _to_png(stored: bytes, manifest: Manifest) -> bytes:
+    image: NDArray[np.uint8] = np.empty((manifest.image.size, manifest.image.size, manifest.image.channels), np.uint8)
+    decode_stored(stored, manifest.image.store, image)
+    return encode(image, "png", 95)

@@ -1,0 +1,114 @@
+"""A worker group of Ray Train: started, watched, and started again when a worker was lost."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import ray
+import ray.train
+from ray.data import ExecutionOptions
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
+from orchestrator.record.journal import Journal
+from orchestrator.stages.engine import GroupWork
+from orchestrator.stages.ingest import batches_of_rank, dataset_factory
+from orchestrator.stages.stopping import StopRequest
+
+COLLECTIVE_TIMEOUT_S = 300
+"""After this long without an answer from a peer a worker gives up."""
+
+
+def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
+    """Run a worker group to its end and return what rank 0 returned.
+
+    An attempt that ends because a worker process was lost is followed by another one, `attempts` in all. An error that
+    the workers raised for the user is final.
+
+    Raises:
+        OrchestratorError: What the workers raised.
+        TrainingError: The last attempt was lost as well.
+        Interrupted: The user asked to stop now.
+    """
+    for attempt in range(1, attempts + 1):
+        journal.record("AttemptStarted", attempt=attempt, workers=work.plan.workers)
+        try:
+            return _run_attempt(work, attempt, stop)
+        except TrainingFailedError as error:
+            cause = find_cause(error)
+            journal.record("AttemptFailed", attempt=attempt, error=str(cause).splitlines()[0])
+            if isinstance(cause, OrchestratorError):
+                raise cause from error
+            if attempt == attempts:
+                message = f"the worker group was lost {attempts} times; last: {str(cause).splitlines()[0]}"
+                raise TrainingError(message, f"look at the log files under {work.storage} and run the same command again") from error
+    raise AssertionError(attempts)
+
+
+def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
+    """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
+    trainer = make_trainer(work, attempt)
+    outcome: list[Any] = []
+
+    def fit() -> None:
+        try:
+            outcome.append(trainer.fit().return_value)
+        except BaseException as error:  # noqa: BLE001 -- handed to the main thread, which raises it
+            outcome.append(error)
+
+    thread = threading.Thread(target=fit, name=work.name, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.1)
+        if stop.asked and not work.saves_on_stop:
+            raise Interrupted(f"stopped in {work.name}; the same command does it again")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
+    """Ray Train's description of the group."""
+    plan = work.plan
+    resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
+    return TorchTrainer(
+        _run_worker,
+        train_loop_config={"work": work.run_one_worker, "settings": work.settings},
+        scaling_config=ScalingConfig(num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources),
+        torch_config=TorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        run_config=RunConfig(
+            name=f"{work.name}-{attempt}",
+            storage_path=str(work.storage),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+        datasets={"feed": dataset_factory(partial(work.make_feed, plan.workers))},
+        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
+    )
+
+
+def _run_worker(config: dict[str, Any]) -> Any:
+    context = ray.train.get_context()
+    shard = ray.train.get_dataset_shard("feed")
+    return config["work"](config["settings"], batches_of_rank(shard, context.get_world_rank(), context.get_world_size()))
+
+
+def find_cause(error: TrainingFailedError) -> BaseException:
+    """The error of ours that a worker raised, else the first one that Ray reports."""
+    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
+    causes = [_innermost(failure) for failure in failures]
+    return next((cause for cause in causes if isinstance(cause, OrchestratorError)), causes[0] if causes else error)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Ray wraps what a worker raised; the wrapping chain ends at the error itself."""
+    seen: BaseException = error
+    while True:
+        if isinstance(seen, OrchestratorError):
+            return seen
+        inner = getattr(seen, "cause", None) or getattr(seen, "_base_exc", None) or seen.__cause__
+        if not isinstance(inner, BaseException) or inner is seen:
+            return seen
+        seen = inner

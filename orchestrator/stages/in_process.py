@@ -1,0 +1,32 @@
+"""The plan run in this process, without Ray: the debugger, and the definition of a correct answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from orchestrator.dataset.commit import UnitRecord
+from orchestrator.dataset.units import Unit
+from orchestrator.record.journal import Journal
+from orchestrator.stages.engine import GroupWork, PrepareWork
+from orchestrator.stages.feed import Feed, read_span, spans
+from orchestrator.stages.prepare import prepare_unit
+from orchestrator.stages.stopping import StopRequest
+from orchestrator.training.batch import Batch
+
+
+class InProcessEngine:
+    """One worker takes the micro-batches of all workers: the same global steps, one after the other."""
+
+    def prepare(self, work: PrepareWork, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:  # noqa: ARG002 -- one at a time
+        return (prepare_unit(work, unit) for unit in units)
+
+    def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:  # noqa: ARG002 -- nothing can be lost
+        journal.record("AttemptStarted", attempt=1, workers=1)
+        return work.run_one_worker(work.settings, batches_of(work.make_feed(1)))
+
+
+def batches_of(feed: Feed) -> Iterator[Batch]:
+    """A whole feed, read in this process."""
+    for span in spans(feed):
+        yield from read_span(feed, span)

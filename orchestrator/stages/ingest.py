@@ -1,0 +1,114 @@
+"""A feed as a Ray Data dataset: one block is one ready micro-batch, and blocks reach the workers in the order of the feed.
+
+Ray Data's splitter hands every block to the worker that has had the fewest rows. A block holds exactly one row here, so
+worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` checks the index of each one that arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+from ray.data import DataContext, DataIterator, Dataset, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from orchestrator.errors import TrainingError
+from orchestrator.stages.feed import Feed, Span, read_span, spans
+from orchestrator.training.batch import Batch, Phase
+
+PREFETCH = 4
+"""Micro-batches that a worker asks for ahead of time."""
+
+
+class FeedSource(Datasource):  # type: ignore[misc] -- Ray ships no types
+    """One read task for each span of the feed; a task yields its micro-batches one by one."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def get_name(self) -> str:
+        return "Feed"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,  # noqa: ARG002 -- the feed decides its own grain
+        per_task_row_limit: int | None = None,  # noqa: ARG002
+        data_context: DataContext | None = None,  # noqa: ARG002
+    ) -> list[ReadTask]:
+        return [_read_task(self._feed, span) for span in spans(self._feed)]
+
+
+def _read_task(feed: Feed, span: Span) -> ReadTask:
+    metadata = BlockMetadata(num_rows=span.stop - span.first, size_bytes=None, input_files=None, exec_stats=None)
+    return ReadTask(lambda: map(to_block, read_span(feed, span)), metadata)
+
+
+def make_dataset(feed: Feed) -> Dataset:
+    """The feed, lazily; nothing is read before a worker asks."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    # Ray gathers small blocks up to this size; one byte keeps every micro-batch a block of its own.
+    context.target_max_block_size = 1
+    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1)
+
+
+def dataset_factory(make_feed: Callable[[], Feed]) -> Callable[[], Dataset]:
+    """What Ray Train calls at every start of a worker group, so that the feed starts where training stands."""
+    return lambda: make_dataset(make_feed())
+
+
+def to_block(batch: Batch) -> pa.Table:
+    """A table of one row; the pixels are one binary value that shares memory with the array."""
+    return pa.table(
+        {
+            "index": pa.array([batch.index], pa.int64()),
+            "phase": pa.array([batch.phase.value]),
+            "epoch": pa.array([batch.epoch], pa.int32()),
+            "step": pa.array([batch.step], pa.int64()),
+            "shape": pa.array([list(batch.images.shape)], pa.list_(pa.int64())),
+            "images": _binary(batch.images),
+            "labels": _binary(batch.labels),
+            "ids": _binary(batch.ids),
+        }
+    )
+
+
+def _binary(values: np.ndarray[Any, Any]) -> pa.Array:
+    offsets = np.array([0, values.nbytes], np.int64)
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def from_block(table: pa.Table) -> Batch:
+    """The inverse of `to_block`; the arrays are read-only views of the block."""
+    shape = table["shape"][0].as_py()
+    return Batch(
+        index=table["index"][0].as_py(),
+        phase=Phase(table["phase"][0].as_py()),
+        epoch=table["epoch"][0].as_py(),
+        step=table["step"][0].as_py(),
+        images=np.frombuffer(table["images"][0].as_buffer(), np.uint8).reshape(shape),
+        labels=np.frombuffer(table["labels"][0].as_buffer(), np.int64),
+        ids=np.frombuffer(table["ids"][0].as_buffer(), np.uint8).reshape(-1, 16),
+    )
+
+
+def batches_of_rank(shard: DataIterator, rank: int, workers: int) -> Iterator[Batch]:
+    """The micro-batches of one worker, each checked to be the one that is due.
+
+    Raises:
+        TrainingError: Ray Data delivered another micro-batch than the order of the feed demands.
+    """
+    due = rank
+    for table in shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH):
+        for row in range(table.num_rows):
+            batch = from_block(table.slice(row, 1))
+            if batch.index != due:
+                raise TrainingError(f"worker {rank} received micro-batch {batch.index} where {due} was due", "report this with the run folder")
+            yield batch
+            due += workers

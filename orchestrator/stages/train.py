@@ -1,0 +1,113 @@
+"""train: a worker group turns prepared shards into checkpoints and a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from orchestrator.dataset.manifest import Manifest
+from orchestrator.errors import Interrupted, TrainingError
+from orchestrator.images.augment import HorizontalFlip, RandomCrop, Step
+from orchestrator.plan.values import Plan
+from orchestrator.record.folder import RunFolder
+from orchestrator.record.journal import Journal
+from orchestrator.spec.job import AugmentStep, JobSpec
+from orchestrator.stages.engine import Engine, GroupWork
+from orchestrator.stages.feed import Feed, FeedStart
+from orchestrator.stages.stopping import StopFile, StopRequest
+from orchestrator.training.batch import Batch
+from orchestrator.training.distributed import world
+from orchestrator.training.loop import TrainResult, TrainWork, resume_position, train_worker
+
+ATTEMPTS = 4
+"""Starts of a worker group before a run that loses its workers gives up."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What travels to every worker."""
+
+    work: TrainWork
+    events: Path
+    stop_file: Path
+
+
+def train_model(
+    job: JobSpec, plan: Plan, manifest: Manifest, data: Path, folder: RunFolder, engine: Engine, journal: Journal, stop: StopRequest
+) -> None:
+    """Train to the end, from the newest checkpoint that verifies.
+
+    Raises:
+        Interrupted: The user asked to stop; a checkpoint of the last step is on disk.
+        TrainingError: The loss is not finite, the ranks diverged, or the worker group was lost too often.
+    """
+    work = TrainWork(
+        job=job,
+        plan=plan.train,
+        num_classes=len(manifest.classes),
+        in_channels=manifest.image.channels,
+        mean=manifest.pixels.mean,
+        std=manifest.pixels.std,
+        checkpoints=folder.checkpoints,
+        model_folder=folder.model,
+        classes=manifest.classes,
+        device=plan.train.device,
+    )
+    group = GroupWork(
+        name="train",
+        plan=plan.train,
+        run_one_worker=train_one_worker,
+        settings=TrainSettings(work, folder.events, folder.stop_request),
+        make_feed=partial(training_feed, job, plan, manifest, data, folder.checkpoints),
+        storage=folder.attempts,
+        saves_on_stop=True,
+    )
+    result: TrainResult = engine.run_group(group, journal, stop, ATTEMPTS)
+    if result.stopped:
+        raise Interrupted("stopped; a checkpoint of the last step is saved", f"orchestrator resume {folder.name}")
+
+
+def training_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, checkpoints: Path, workers: int) -> Feed:
+    """The feed from where the newest checkpoint stands."""
+    position = resume_position(checkpoints)
+    return Feed(
+        data=data,
+        manifest=manifest,
+        workers=workers,
+        evaluation_rows=plan.evaluate.batch_rows,
+        seed=job.train.seed,
+        window=job.train.shuffle_window,
+        steps=tuple(augmentation_step(step) for step in job.augment),
+        train=plan.train,
+        split="validation",
+        start=FeedStart(position.epoch, position.step),
+    )
+
+
+def augmentation_step(step: AugmentStep) -> Step:
+    """From what the job asks for to what is done to pixels."""
+    if step.random_crop is not None:
+        return RandomCrop(step.random_crop.padding)
+    if step.horizontal_flip is not None:
+        return HorizontalFlip(step.horizontal_flip.probability)
+    raise AssertionError(step)
+
+
+def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> TrainResult:
+    """Runs in every worker of the group."""
+    require_device(settings.work.device)
+    rank, _ = world()
+    journal = Journal(settings.events, f"train-{rank}", "train")
+    return train_worker(settings.work, batches, StopFile(settings.stop_file), journal.record)
+
+
+def require_device(device: str) -> None:
+    """Raises:
+    TrainingError: The plan counts on a GPU that torch cannot use.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("the plan counts on a GPU, but torch cannot use one", "orchestrator doctor names the cause; CUDA_VISIBLE_DEVICES= trains on the CPU")
