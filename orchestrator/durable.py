@@ -42,7 +42,9 @@ def sync_folder(folder: Path) -> None:
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Name what the operating system said about `path` in one line, with the next step."""
     reason = error.strerror or str(error)
-    return StorageError(f"cannot write {path}: {reason}", "free space or mend the folder, then run the same command again; finished work is kept")
+    return StorageError(
+        f"cannot write {path}: {reason}", "free space or mend the folder, then run the same command again; finished work is kept"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

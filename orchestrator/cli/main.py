@@ -31,7 +31,7 @@ def print_version(asked: bool) -> None:  # noqa: FBT001 -- the signature of a ty
 
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", help="Print the version.", callback=print_version, is_eager=True),  # noqa: ARG001, FBT001
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=print_version, is_eager=True),  # noqa: FBT001
 ) -> None:
     """Options of the program itself."""
 

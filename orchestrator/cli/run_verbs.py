@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from orchestrator.spec.load import LoadedJob
+
     from orchestrator.launch.run import RunOutcome
     from orchestrator.plan.values import Plan
     from orchestrator.record.folder import Root, RunFolder
-    from orchestrator.spec.load import LoadedJob
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the job, for example train.epochs=3.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or the path of its folder.")]
 RootOption = Annotated[
-    Path, typer.Option("--root", envvar="ORCHESTRATOR_ROOT", help="Folder that holds runs/ and data/.", file_okay=False, show_default="here")
+    Path,
+    typer.Option("--root", envvar="ORCHESTRATOR_ROOT", help="Folder that holds runs/ and data/.", file_okay=False, show_default="here"),
 ]
 InProcess = Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process: slower, for debugging.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -65,6 +67,7 @@ def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False
 def evaluate(
     name: RunName,
     split: Annotated[str, typer.Option(help="train, validation or test; the run's own choice when left out.")] = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the split; as in training when left out.")] = None,
     root: RootOption = HERE,
     in_process: InProcess = False,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
@@ -73,15 +76,16 @@ def evaluate(
     from orchestrator.launch.evaluate import evaluate_run
 
     folder = _root(root).find_run(name)
-    evaluate_run(folder, _root(root), split=split, in_process=in_process, watch=_watch, announce=_announce)
+    evaluate_run(folder, _root(root), split=split, workers=workers, in_process=in_process, watch=_watch, announce=_announce)
     _print_report(folder, as_json=as_json)
 
 
 def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:  # noqa: FBT002
     """What a run would do, with reasons, without doing it."""
+    from orchestrator.spec.load import load_job
+
     from orchestrator.launch.run import STAGES, finished_stages, plan_job
     from orchestrator.launch.shape import local_shape
-    from orchestrator.spec.load import load_job
 
     decided, folder, found = plan_job(load_job(job, overrides or ()), _root(root), local_shape())
     if as_json:

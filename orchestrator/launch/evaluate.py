@@ -11,20 +11,30 @@ from orchestrator.launch.lock import locked
 from orchestrator.launch.run import Watch, readable_images, stage, start_engine
 from orchestrator.launch.shape import local_shape
 from orchestrator.launch.signals import stopping_on_signals
-from orchestrator.plan.make import DataFacts, make_plan
+from orchestrator.plan.make import DataFacts, make_plan, with_workers
 from orchestrator.record.folder import Root, RunFolder
 from orchestrator.reports.summary import write_report
 from orchestrator.spec.load import load_job
 from orchestrator.stages.stopping import StopRequest
 
 
-def evaluate_run(folder: RunFolder, root: Root, *, split: str, in_process: bool, watch: Watch, announce: Callable[[str], None]) -> None:
+def evaluate_run(
+    folder: RunFolder,
+    root: Root,
+    *,
+    split: str = "",
+    workers: int | None = None,
+    in_process: bool,
+    watch: Watch,
+    announce: Callable[[str], None],
+) -> None:
     """Predict a split with the model of the run; replaces the run's evaluation and its report.
 
     Args:
         folder: The run.
         root: Holds the prepared data of the run.
         split: Name of a split, or empty for the one that the run itself evaluates.
+        workers: Processes that share the split; as many as the run trained with when left out. The result is the same.
         in_process: Without Ray.
         watch: Shows the events.
         announce: Prints a line for the user.
@@ -33,7 +43,7 @@ def evaluate_run(folder: RunFolder, root: Root, *, split: str, in_process: bool,
         JobError: The run has no such split, or is not trained.
         StorageError: The prepared data is gone.
     """
-    from orchestrator.stages.evaluate import evaluate_model  # noqa: PLC0415 -- torch, only when there is work
+    from orchestrator.stages.evaluate import evaluate_model
 
     if not folder.weights.is_file():
         raise JobError((Problem(str(folder.path), "has no trained model yet"),), f"orchestrator resume {folder.name}")
@@ -47,6 +57,8 @@ def evaluate_run(folder: RunFolder, root: Root, *, split: str, in_process: bool,
         raise JobError((Problem("--split", f"{split} is not a split of {folder.name}; it has {', '.join(images)}"),))
     facts = DataFacts(manifest.fingerprint, manifest.classes, images)
     plan = make_plan(loaded.job, facts, local_shape(), str(folder.resolved_job))
+    if workers is not None:
+        plan = with_workers(plan, workers)
     stop = StopRequest(folder.stop_request)
     with locked(folder.path), stopping_on_signals(stop, announce), watch(folder.events):
         stop.forget()

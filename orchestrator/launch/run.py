@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,9 @@ def run_job(request: RunRequest) -> RunOutcome:
     plan, folder, found = plan_job(request.job, request.root, local_shape())
     if request.only_run not in ("", folder.name):
         message = f"the images in {request.job.job.data.source} have changed since {request.only_run} was started"
-        raise JobError((Problem(request.only_run, message),), f"start a new run with: orchestrator run {request.root.run(request.only_run).job}")
+        raise JobError(
+            (Problem(request.only_run, message),), f"start a new run with: orchestrator run {request.root.run(request.only_run).job}"
+        )
     if finished_stages(folder) >= wanted_stages(request.until) and is_prepared(request.root.data / found.fingerprint):
         return RunOutcome(folder, fold(folder), reused=True)
     with locked(folder.path):
@@ -164,15 +166,16 @@ def _record_failure(folder: RunFolder, journal: Journal, error: Exception) -> No
 
 def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundImages, stop: StopRequest) -> None:
     """The stages in their order; each begins where an earlier start of the run left it."""
-    from orchestrator.stages.evaluate import evaluate_model  # noqa: PLC0415 -- torch, only when there is work
-    from orchestrator.stages.prepare import PrepareRequest, check_rejects, prepare_data  # noqa: PLC0415
-    from orchestrator.stages.train import train_model  # noqa: PLC0415
+    from orchestrator.stages.evaluate import evaluate_model
+    from orchestrator.stages.prepare import PrepareRequest, check_rejects, prepare_data
+    from orchestrator.stages.train import train_model
 
     job, data = request.job.job, request.root.data / found.fingerprint
     with start_engine(plan.cluster, in_process=request.in_process) as engine:
         with stage(folder, "prepare", stop) as journal:
             prepare = PrepareRequest(job.data, data, found.fingerprint, found.listing, found.table, plan.prepare)
-            manifest = prepare_data(prepare, engine, journal, stop)
+            with nullcontext() if is_prepared(data) else locked(data):
+                manifest = prepare_data(prepare, engine, journal, stop)
             check_rejects(manifest, job.data, data)
         facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
         plan = make_plan(job, facts, plan.cluster, str(request.job.path))
@@ -202,13 +205,13 @@ def stage(folder: RunFolder, name: str, stop: StopRequest) -> Iterator[Journal]:
 def start_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Engine]:
     """Ray on this machine, or this process alone."""
     if in_process:
-        from orchestrator.stages.in_process import InProcessEngine  # noqa: PLC0415 -- torch, only when there is work
+        from orchestrator.stages.in_process import InProcessEngine
 
         yield InProcessEngine()
         return
     set_environment(Path.home() / ".config" / "orchestrator" / "ray_token")
-    from orchestrator.stages.cluster import local_cluster  # noqa: PLC0415 -- Ray reads its environment when imported
-    from orchestrator.stages.on_ray import RayEngine  # noqa: PLC0415
+    from orchestrator.stages.cluster import local_cluster
+    from orchestrator.stages.on_ray import RayEngine
 
     with local_cluster(shape):
         yield RayEngine()

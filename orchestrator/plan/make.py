@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orchestrator.errors import PlanError
+from orchestrator.errors import PlanError, Problem
 from orchestrator.plan.checks import Question, find_problems
 from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, Plan, PreparePlan, TrainPlan
 from orchestrator.spec.job import AUTO, ImageSpec, JobSpec
@@ -131,6 +131,19 @@ def share_cpus(shape: ClusterShape, workers: int) -> tuple[float, float]:
     per_worker = (shape.cpus - data_cpus) / workers
     whole = float(int(per_worker)) if per_worker >= 1 else int(per_worker * 100) / 100
     return whole, shape.cpus - whole * workers
+
+
+def with_workers(plan: Plan, workers: int) -> Plan:
+    """The same plan with another number of processes, for stages whose result does not depend on it.
+
+    Raises:
+        PlanError: There are fewer GPUs than workers.
+    """
+    if plan.cluster.gpus and workers > plan.cluster.gpus:
+        what = f"{workers} workers, but the cluster has {plan.cluster.gpus} GPUs"
+        raise PlanError((Problem("--workers", what),))
+    worker_cpus, _ = share_cpus(plan.cluster, workers)
+    return replace(plan, train=replace(plan.train, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus))))
 
 
 def _describe_images(facts: DataFacts) -> str:

@@ -34,7 +34,7 @@ class Root:
         for candidate in (self.runs / name, Path(name)):
             if (candidate / "job.yaml").is_file():
                 return RunFolder(candidate.resolve())
-        known = sorted((entry.name for entry in self.runs.iterdir()), reverse=True) if self.runs.is_dir() else []
+        known = sorted((job.parent.name for job in self.runs.glob("*/job.yaml")), reverse=True)
         hint = f"runs here: {', '.join(known[:5])}" if known else f"no runs in {self.runs}; start one with: orchestrator run JOB"
         raise RunNotFound(f"no run named {name} in {self.runs}", hint)
 

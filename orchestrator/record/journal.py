@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -18,6 +19,7 @@ Event = dict[str, Any]
 class Journal:
     """Appends events of one writer to `events/<writer>.jsonl`.
 
+    Times are exact to the microsecond, because they alone order the events of different writers.
     A line goes out in one `write` call, so a killed writer leaves at most one torn last line, which readers skip.
 
     Args:
@@ -37,12 +39,12 @@ class Journal:
             StorageError: The storage is full or does not take the line.
             ValueError: A field is NaN or infinite.
         """
-        line = json.dumps({"time": round(time.time(), 3), "event": event, "stage": self.stage, **fields}, allow_nan=False)
+        line = json.dumps({"time": round(time.time(), 6), "event": event, "stage": self.stage, **fields}, allow_nan=False)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(descriptor, _line_start(descriptor) + line.encode() + b"\n")
+                _write_whole(descriptor, _line_start(descriptor) + line.encode() + b"\n")
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -53,6 +55,12 @@ def _line_start(descriptor: int) -> bytes:
     """A line break when a killed writer left its last line unfinished."""
     size = os.fstat(descriptor).st_size
     return b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """Storage that is all but full takes part of a line and says so only by the count."""
+    if os.write(descriptor, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_events(folder: Path) -> list[Event]:
@@ -91,5 +99,5 @@ def _parse_lines(lines: list[bytes]) -> Iterator[Event]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and "time" in event and "event" in event:
+        if isinstance(event, dict) and isinstance(event.get("time"), int | float) and isinstance(event.get("event"), str):
             yield event

@@ -193,7 +193,9 @@ def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes]
             if identity.tobytes() in wanted:
                 found[identity.tobytes()] = (columns.paths[row], _to_png(columns.images[row], manifest))
     if len(found) != len(wanted):
-        raise TrainingError(f"{len(wanted) - len(found)} predicted images are not in the prepared data", "delete the data folder and run the job again")
+        raise TrainingError(
+            f"{len(wanted) - len(found)} predicted images are not in the prepared data", "delete the data folder and run the job again"
+        )
     return found
 
 

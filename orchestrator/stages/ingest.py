@@ -109,6 +109,8 @@ def batches_of_rank(shard: DataIterator, rank: int, workers: int) -> Iterator[Ba
         for row in range(table.num_rows):
             batch = from_block(table.slice(row, 1))
             if batch.index != due:
-                raise TrainingError(f"worker {rank} received micro-batch {batch.index} where {due} was due", "report this with the run folder")
+                raise TrainingError(
+                    f"worker {rank} received micro-batch {batch.index} where {due} was due", "report this with the run folder"
+                )
             yield batch
             due += workers

@@ -110,4 +110,7 @@ def require_device(device: str) -> None:
     TrainingError: The plan counts on a GPU that torch cannot use.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("the plan counts on a GPU, but torch cannot use one", "orchestrator doctor names the cause; CUDA_VISIBLE_DEVICES= trains on the CPU")
+        raise TrainingError(
+            "the plan counts on a GPU, but torch cannot use one",
+            "orchestrator doctor names the cause; CUDA_VISIBLE_DEVICES= trains on the CPU",
+        )

@@ -1,0 +1,34 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint clean
+
+.venv/.ok: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The folder that fetch prints tells which of the two data sets could be had.
+demo: .venv/.ok
+	@set -e; \
+	folder="$$($(BIN)/orchestrator fetch fashion-mnist --else mnist)"; \
+	case "$$(basename "$$folder")" in \
+	  fashion-mnist) job=jobs/fashion_mnist.yaml ;; \
+	  *) job=jobs/mnist.yaml; echo "Fashion-MNIST could not be fetched: the demo runs on MNIST" >&2 ;; \
+	esac; \
+	$(BIN)/orchestrator run "$$job"
+
+test: .venv/.ok
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: .venv/.ok
+	$(BIN)/pytest -m "slow and not gpu"
+
+lint: .venv/.ok
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy orchestrator
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find orchestrator tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,197 @@
+"""From finished units to a data set that is there all at once.
+
+A unit counts when its record is on disk, and the record is written after the shard. The data set exists when the
+manifest does: one file, created exclusively, so that of two writers one wins and the other finds the same content.
+Killed anywhere and run again, no row is lost and none is there twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.dataset.manifest import MANIFEST, Manifest, PixelStatistics, Shard, StoredImage
+from orchestrator.dataset.shards import SHARDS
+from orchestrator.dataset.splits import SPLITS
+from orchestrator.dataset.units import Unit
+from orchestrator.durable import storage_error, sync_folder, write_atomically
+from orchestrator.errors import StorageError
+
+UNITS = "units"
+REJECTS = "rejects.parquet"
+REJECT_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.binary()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An image that was not taken."""
+
+    id: str
+    """32 hex digits."""
+    path: str
+    """Relative to the source; bytes that are not UTF-8 are kept as surrogates."""
+    size: int
+    sha256: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """What became of a unit."""
+
+    unit: int
+    split: str
+    listed: int
+    shard: str
+    """Name of the shard file; empty when no image of the unit was taken."""
+    rows: int
+    size_bytes: int
+    sha256: str
+    rejects: tuple[Reject, ...]
+    pixels: int
+    """Pixels of each channel."""
+    sums: tuple[int, ...]
+    squares: tuple[int, ...]
+    """Of the pixel values 0 to 255, for each channel: integers, so that adding them up is exact in any order."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> UnitRecord:
+        value = json.loads(text)
+        value["rejects"] = tuple(Reject(**reject) for reject in value["rejects"])
+        return cls(**value | {"sums": tuple(value["sums"]), "squares": tuple(value["squares"])})
+
+
+def write_unit_record(folder: Path, record: UnitRecord) -> None:
+    """The last step of a unit; its shard is on disk already."""
+    write_atomically(folder / UNITS / f"{record.unit:08d}.json", record.to_json().encode())
+
+
+def completed_units(folder: Path, units: Sequence[Unit]) -> dict[int, UnitRecord]:
+    """The units that an earlier start finished and whose shards are still there."""
+    found = (_read_record(folder, unit) for unit in units)
+    return {record.unit: record for record in found if record is not None}
+
+
+def _read_record(folder: Path, unit: Unit) -> UnitRecord | None:
+    try:
+        record = UnitRecord.from_json((folder / UNITS / f"{unit.index:08d}.json").read_text())
+        if record.shard and (folder / SHARDS / record.shard).stat().st_size != record.size_bytes:
+            return None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # not finished, or not by this version: the unit is prepared again
+    return record if (record.unit, record.split, record.listed) == (unit.index, unit.split, unit.stop - unit.start) else None
+
+
+def commit(
+    folder: Path,
+    *,
+    fingerprint: str,
+    classes: Sequence[str],
+    units: Sequence[Unit],
+    records: Mapping[int, UnitRecord],
+    skipped: Mapping[str, int],
+    image: StoredImage,
+) -> Manifest:
+    """Make the data set visible.
+
+    Raises:
+        StorageError: A unit is missing, the totals do not match the listing, or another writer committed something else.
+    """
+    ordered = _check_complete(units, records)
+    rejects = [reject for record in ordered for reject in record.rejects]
+    manifest = Manifest(
+        fingerprint=fingerprint,
+        classes=tuple(classes),
+        splits={split: sum(record.rows for record in ordered if record.split == split) for split in SPLITS},
+        rejects=len(rejects),
+        skipped=dict(skipped),
+        image=image,
+        pixels=_pixel_statistics([record for record in ordered if record.split == "train"], image.channels),
+        shards=tuple(Shard(record.shard, record.rows, record.sha256, record.split) for record in ordered if record.rows),
+    )
+    _write_rejects(folder, rejects)
+    _sweep(folder, {shard.name for shard in manifest.shards})
+    _create_manifest(folder, manifest)
+    return manifest
+
+
+def _check_complete(units: Sequence[Unit], records: Mapping[int, UnitRecord]) -> list[UnitRecord]:
+    missing = [unit.index for unit in units if unit.index not in records]
+    short = [unit.index for unit in units if unit.index in records and _accounted(records[unit.index]) != unit.stop - unit.start]
+    if missing or short:
+        raise StorageError(
+            f"the data set is not complete: units without a record {missing[:5]}, units that lost images {short[:5]}",
+            "run the same command again; finished units are kept",
+        )
+    return [records[unit.index] for unit in units]
+
+
+def _accounted(record: UnitRecord) -> int:
+    return record.rows + len(record.rejects)
+
+
+def _pixel_statistics(records: Sequence[UnitRecord], channels: int) -> PixelStatistics:
+    """Mean and standard deviation; 0 and 1 where there is no pixel, and never a deviation of 0."""
+    count = sum(record.pixels for record in records)
+    if not count:
+        return PixelStatistics((0.0,) * channels, (1.0,) * channels)
+    sums = [sum(record.sums[channel] for record in records if record.sums) for channel in range(channels)]
+    squares = [sum(record.squares[channel] for record in records if record.squares) for channel in range(channels)]
+    means = [total / count / 255 for total in sums]
+    variances = [max(0, square * count - total * total) / count**2 / 255**2 for square, total in zip(squares, sums, strict=True)]
+    return PixelStatistics(tuple(means), tuple(max(variance**0.5, 1 / 255) for variance in variances))
+
+
+def _write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
+    columns = {name: [getattr(reject, name) for reject in rejects] for name in REJECT_SCHEMA.names}
+    columns["path"] = [path.encode("utf-8", "surrogateescape") for path in columns["path"]]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=REJECT_SCHEMA), sink, write_page_checksum=True)
+    write_atomically(folder / REJECTS, sink.getvalue().to_pybytes())
+
+
+def _sweep(folder: Path, named: set[str]) -> None:
+    """Remove what killed writers left behind: temporary files, and shards that no record names."""
+    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+        path.unlink(missing_ok=True)
+    for path in (folder / SHARDS).glob("*.parquet"):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def _create_manifest(folder: Path, manifest: Manifest) -> None:
+    path = folder / MANIFEST
+    temporary = folder / f".{MANIFEST}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(manifest.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+        sync_folder(folder)
+    except FileExistsError as error:
+        if path.read_bytes() != manifest.to_bytes():
+            raise StorageError(f"another writer committed something else to {folder}", "delete the folder and run the job again") from error
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,132 @@
+"""Shards: Parquet files of prepared images that `datasets`, pandas and DuckDB open as well.
+
+Columns: `image` (struct of the encoded bytes and the path in the source), `label`, `id` (32 hex digits), `width` and
+`height` of the source image. A shard is named by the hash of its content and never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from orchestrator.durable import storage_error, sync_folder
+from orchestrator.errors import StorageError
+
+SHARDS = "shards"
+GROUP_ROWS = 256
+"""Rows in a row group: the grain at which a shard can be read."""
+ALL: None = None
+"""Every row of a shard."""
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("label", pa.int64()),
+        ("id", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """The rows of one shard, column by column."""
+
+    images: list[bytes]
+    paths: list[str]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.uint8]
+    """(rows, 16)."""
+    widths: NDArray[np.int32]
+    heights: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard on disk."""
+
+    name: str
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+def write_shard(data: Path, rows: ShardRows) -> ShardFile:
+    """Write a shard into the folder of the prepared data; the same rows give the same file.
+
+    Raises:
+        StorageError: The storage is full or does not take the file.
+    """
+    folder = data / SHARDS
+    content = _to_parquet(rows)
+    digest = hashlib.sha256(content).hexdigest()
+    shard = ShardFile(f"{digest[:32]}.parquet", len(rows.images), len(content), digest)
+    path = folder / shard.name
+    temporary = folder / f".{shard.name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.stat().st_size == len(content):
+            return shard
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(error, path) from error
+    return shard
+
+
+def _to_parquet(rows: ShardRows) -> memoryview:
+    images = pa.StructArray.from_arrays([pa.array(rows.images, pa.binary()), pa.array(rows.paths, pa.string())], ["bytes", "path"])
+    ids = [row.tobytes().hex() for row in rows.ids]
+    table = pa.Table.from_arrays([images, rows.labels, ids, rows.widths, rows.heights], schema=SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, row_group_size=GROUP_ROWS, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
+    )
+    return memoryview(sink.getvalue())
+
+
+def read_rows(path: Path, rows: NDArray[np.int64] | None) -> ShardRows:
+    """Read sorted rows of a shard, or `ALL`, with the page checksums verified.
+
+    Raises:
+        StorageError: The shard is missing or damaged.
+    """
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        if rows is None:
+            return _from_table(file.read())
+        groups = np.unique(rows // GROUP_ROWS)
+        table = file.read_row_groups(groups.tolist())
+        within = np.searchsorted(groups, rows // GROUP_ROWS) * GROUP_ROWS + rows % GROUP_ROWS
+        return _from_table(table if len(within) == table.num_rows else table.take(pa.array(within)))
+    except FileNotFoundError as error:
+        raise StorageError(f"the shard {path} is missing", "delete the data folder and run the job again") from error
+    except (OSError, pa.ArrowException, zlib.error) as error:
+        raise StorageError(f"the shard {path} is damaged: {error}", "delete the data folder and run the job again") from error
+
+
+def _from_table(table: pa.Table) -> ShardRows:
+    image = table["image"].combine_chunks()
+    ids = bytes.fromhex("".join(table["id"].to_pylist()))
+    return ShardRows(
+        images=image.field("bytes").to_pylist(),
+        paths=image.field("path").to_pylist(),
+        labels=table["label"].to_numpy(),
+        ids=np.frombuffer(ids, np.uint8).reshape(-1, 16),
+        widths=table["width"].to_numpy(),
+        heights=table["height"].to_numpy(),
+    )

@@ -1,0 +1,1 @@
+"""Pixels: from bytes to images and back, and the random changes of training. OpenCV and numpy only."""

@@ -1,0 +1,101 @@
+"""Bytes to pixels or to a verdict; never an exception, never a path.
+
+OpenCV crashes on some file names and accepts truncated JPEGs when it is given a path, so it only ever sees bytes.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.images.sniff import Header, sniff
+from orchestrator.images.verdict import Reason, Rejection
+
+cv2.setNumThreads(0)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+BACKGROUND = 255
+"""Grey level that shows where a picture is transparent."""
+
+
+def decode(data: bytes, *, channels: int, max_pixels: int) -> NDArray[np.uint8] | Rejection:
+    """Decode an image file.
+
+    The EXIF orientation is applied, 16-bit samples are scaled to 8 bits, transparency is composited on white.
+
+    Args:
+        data: The content of the file.
+        channels: 3 for RGB, 1 for grey.
+        max_pixels: Larger pictures are rejected by their header, before anything is allocated.
+
+    Returns:
+        (H, W, channels) uint8, or why there is no picture.
+    """
+    header = sniff(data)
+    if isinstance(header, Rejection):
+        return header
+    refusal = _refuse(header, max_pixels)
+    return refusal or _decode_pixels(data, header, channels)
+
+
+def _refuse(header: Header, max_pixels: int) -> Rejection | None:
+    if header.width == 0 or header.height == 0:
+        return Rejection(Reason.CORRUPT, f"{header.width} x {header.height} pixels")
+    if header.width * header.height > max_pixels:
+        return Rejection(Reason.TOO_LARGE, f"{header.width} x {header.height} pixels, at most {max_pixels} are taken")
+    if header.animated:
+        return Rejection(Reason.ANIMATED, f"animated {header.format}")
+    return None
+
+
+def _decode_pixels(data: bytes, header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        if _may_have_alpha(data, header):
+            return _decode_alpha(buffer, header, channels)
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE)  # noqa: PLR2004
+    except (cv2.error, MemoryError) as error:
+        return Rejection(Reason.CORRUPT, str(error).strip().splitlines()[-1][:200])
+    if image is None:
+        return _name_damage(data, header)
+    return image if channels == 3 else image[:, :, np.newaxis]  # type: ignore[return-value]  # noqa: PLR2004
+
+
+def _may_have_alpha(data: bytes, header: Header) -> bool:
+    """PNG colour types 4 and 6, palettes with a tRNS chunk, and every WebP that announces alpha."""
+    if header.format == "png":
+        return data[25] in (4, 6) or (b"tRNS" in data[33:2048].partition(b"IDAT")[0])
+    return header.format == "webp" and (data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 0x10)))
+
+
+def _decode_alpha(buffer: NDArray[np.uint8], header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
+    image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        return _name_damage(buffer.tobytes(), header)
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2:  # noqa: PLR2004 -- grey without a channel axis
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 4:  # noqa: PLR2004 -- BGRA
+        alpha = image[:, :, 3:].astype(np.uint16)
+        image = ((image[:, :, :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if channels == 1:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, np.newaxis]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+END_MARKS = {"png": b"IEND", "jpeg": b"\xff\xd9"}
+
+
+def _name_damage(data: bytes, header: Header) -> Rejection:
+    """Truncated when the end of the file is missing, corrupt otherwise."""
+    mark = END_MARKS.get(header.format)
+    cut = mark not in data[-64:] if mark else _announced_bytes(data, header) > len(data)
+    size = f"{header.format} of {header.width} x {header.height}, {len(data)} bytes"
+    return Rejection(Reason.TRUNCATED if cut else Reason.CORRUPT, size)
+
+
+def _announced_bytes(data: bytes, header: Header) -> int:
+    """File size that the header of a WebP or BMP announces."""
+    return 8 + int.from_bytes(data[4:8], "little") if header.format == "webp" else int.from_bytes(data[2:6], "little")

@@ -1,0 +1,111 @@
+"""Format and size of an image from its header alone, before anything is allocated for its pixels.
+
+Layouts: PNG specification (W3C), ITU T.81 for JPEG, RFC 9649 for WebP, the Windows BITMAPINFOHEADER.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from orchestrator.images.verdict import Reason, Rejection
+
+OTHER_FORMATS = (
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xffO\xffQ", "JPEG 2000"),
+    (b"%PDF", "PDF"),
+)
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Start-of-frame markers: the segments that hold the size."""
+JPEG_BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
+"""Markers without a length."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header announces."""
+
+    format: str
+    """`jpeg`, `png`, `webp` or `bmp`."""
+    width: int
+    height: int
+    animated: bool = False
+
+
+def sniff(data: bytes) -> Header | Rejection:
+    """Read the header; never raises."""
+    if not data:
+        return Rejection(Reason.EMPTY_FILE, "the file has no content")
+    try:
+        return _sniff(data)
+    except (struct.error, IndexError):
+        return Rejection(Reason.TRUNCATED, f"the header ends after {len(data)} bytes")
+
+
+def _sniff(data: bytes) -> Header | Rejection:
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _sniff_png(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _sniff_jpeg(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _sniff_webp(data)
+    if data.startswith(b"BM") and len(data) >= 26:
+        return _sniff_bmp(data)
+    other = next((name for magic, name in OTHER_FORMATS if data.startswith(magic)), "")
+    if data[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1"):
+        other = "AVIF or HEIF"
+    if other:
+        return Rejection(Reason.FORMAT_NOT_ALLOWED, f"{other}; jpeg, png, webp and bmp are taken")
+    return Rejection(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")
+
+
+def _sniff_png(data: bytes) -> Header | Rejection:
+    if data[12:16] != b"IHDR":
+        return Rejection(Reason.CORRUPT, "PNG without IHDR") if len(data) >= 16 else Rejection(Reason.TRUNCATED, "PNG ends in its header")
+    width, height = struct.unpack_from(">II", data, 16)
+    return Header("png", width, height, animated=b"acTL" in data[33:4096].partition(b"IDAT")[0])
+
+
+def _sniff_jpeg(data: bytes) -> Header | Rejection:
+    at = 2
+    while True:
+        while data[at] != 0xFF:
+            at += 1
+        while data[at] == 0xFF:
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            return Header("jpeg", width, height)
+        if marker in (0xD9, 0xDA):
+            return Rejection(Reason.CORRUPT, "JPEG without a frame header")
+        if marker not in JPEG_BARE_MARKERS:
+            at += struct.unpack_from(">H", data, at)[0]
+
+
+def _sniff_webp(data: bytes) -> Header | Rejection:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return Header("webp", width, height, animated=bool(data[20] & 2)) if len(data) >= 30 else Rejection(Reason.TRUNCATED, "WebP header")
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return Header("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header("webp", width & 0x3FFF, height & 0x3FFF)
+    return Rejection(Reason.TRUNCATED if len(data) < 16 else Reason.CORRUPT, "WebP without an image chunk")
+
+
+def _sniff_bmp(data: bytes) -> Header | Rejection:
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    if header_size == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+    else:
+        width, height = struct.unpack_from("<ii", data, 18)
+    return Header("bmp", abs(width), abs(height))

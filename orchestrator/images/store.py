@@ -1,0 +1,52 @@
+"""How a prepared picture is kept inside a shard: as JPEG, PNG, or raw pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.errors import DataError
+
+cv2.setNumThreads(0)
+
+
+def encode(image: NDArray[np.uint8], store: str, jpeg_quality: int) -> bytes:
+    """Encode (H, W, C) uint8, RGB or grey; deterministic.
+
+    Args:
+        image: The picture.
+        store: `jpeg`, `png` or `raw`.
+        jpeg_quality: 0 to 100; used by `jpeg` alone.
+    """
+    if store == "raw":
+        return image.tobytes()
+    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[2] == 3 else image  # noqa: PLR2004
+    if store == "jpeg":
+        done, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    else:
+        done, data = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not done:
+        raise DataError(f"OpenCV could not encode a picture of shape {image.shape} as {store}")
+    return data.tobytes()
+
+
+def decode_stored(data: bytes, store: str, out: NDArray[np.uint8]) -> None:
+    """Write a stored picture into `out`, (H, W, C) uint8, RGB or grey.
+
+    Raises:
+        DataError: The bytes do not hold a picture of that shape.
+    """
+    if store == "raw":
+        if len(data) != out.size:
+            raise DataError(
+                f"a stored picture has {len(data)} bytes instead of {out.size}",
+                "run: orchestrator prepare JOB, after deleting the data folder",
+            )
+        out[...] = np.frombuffer(data, np.uint8).reshape(out.shape)
+        return
+    flag = cv2.IMREAD_COLOR_RGB if out.shape[2] == 3 else cv2.IMREAD_GRAYSCALE  # noqa: PLR2004
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None or image.shape[:2] != out.shape[:2]:
+        raise DataError("a stored picture cannot be decoded", "delete the data folder and run the job again")
+    out[...] = image.reshape(out.shape)

@@ -1,0 +1,176 @@
+"""A run as values: what `fold` makes of a run folder and every report is written from.
+
+What has not happened yet, or was not measured, is `None` or empty, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RunStatus = Literal["running", "done", "failed", "interrupted"]
+StageState = Literal["waiting", "running", "done", "skipped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """How a stage stands, over all starts of the run."""
+
+    name: str
+    state: StageState
+    seconds: float
+    """Time spent in it, summed over all starts of the run."""
+    reason: str = ""
+    """Why it was skipped; empty when it was not."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why the run failed the last time."""
+
+    message: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The images as prepared, or as far as prepare has come."""
+
+    fingerprint: str
+    """Empty while prepare has not committed them."""
+    rows: int
+    rejects: int
+    reject_reasons: dict[str, int]
+    """Rejected images by reason; empty where the journal holds only their number."""
+    splits: dict[str, int]
+    skipped: dict[str, int]
+    """Entries of the source that are no images, by the rule that left them out."""
+    seconds: float | None
+    images_per_s: float | None
+    reused: bool
+    """Every start of this run found them prepared."""
+    units_done: int | None
+    units: int | None
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One pass over the training images; times are those of one worker's clock."""
+
+    number: int
+    """Counted from 1."""
+    train_loss: float | None
+    train_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float | None
+    images_per_s: float | None
+    wait_s: float | None
+    compute_s: float | None
+    validate_s: float | None
+    checkpoint_s: float | None
+
+
+@dataclass(frozen=True)
+class ProgressPoint:
+    """Where training stood after a step."""
+
+    global_step: int
+    epoch: int
+    """Counted from 1."""
+    loss: float | None
+    lr: float | None
+    images_per_s: float | None
+    wait_share: float | None
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Facts about training besides its curves."""
+
+    parameters: int | None = None
+    workers: int | None = None
+    device: str = ""
+    planned_epochs: int | None = None
+    total_steps: int | None = None
+    attempts: int = 0
+    """Starts of a worker group, over all starts of the run."""
+    best_epoch: int | None = None
+    """Counted from 1."""
+    best_validation_accuracy: float | None = None
+    checkpoints: int = 0
+    weights_verified: int = 0
+    """Epochs after which all workers were shown to hold the same weights."""
+    rejected_checkpoints: tuple[tuple[str, str], ...] = ()
+    """Name and reason of each checkpoint that a resume refused."""
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """How one class was recognised."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+@dataclass(frozen=True)
+class MetricsReport:
+    """The evaluation of the model on one split."""
+
+    split: str
+    rows: int
+    accuracy: float
+    top5: float | None
+    loss: float | None
+    macro_f1: float | None
+    balanced_accuracy: float | None
+    ece: float | None
+    """Expected calibration error."""
+    per_class: tuple[ClassReport, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Images by true class (row) and predicted class (column)."""
+
+
+@dataclass(frozen=True)
+class DecisionReport:
+    """What the plan decided, and why."""
+
+    what: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run, whatever became of it."""
+
+    run: str
+    job: str
+    status: RunStatus
+    version: str
+    command: str
+    started: float | None
+    """Seconds since 1970 of the first start."""
+    seconds: float
+    """Time the run was at work, summed over all its starts."""
+    starts: int
+    stages: tuple[StageReport, ...]
+    data: DataReport | None
+    training: TrainingReport
+    epochs: tuple[EpochReport, ...]
+    points: tuple[ProgressPoint, ...]
+    metrics: MetricsReport | None
+    classes: tuple[str, ...]
+    decisions: tuple[DecisionReport, ...]
+    error: Failure | None
+    """Only of a run that failed."""
+    resolved_job: str
+    problems: tuple[str, ...]
+    """Files of the run folder that could not be read, each in one line."""
+
+    def stage(self, name: str) -> StageReport:
+        return next(stage for stage in self.stages if stage.name == name)

@@ -1,0 +1,132 @@
+"""The job file as frozen values: what the user asked for, every default filled in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+AUTO: Literal["auto"] = "auto"
+"""Written where the plan decides, from the data and the cluster."""
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """What every part of a job file shares: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SplitSpec(Section):
+    """How images are divided where the source has no train/, validation/ and test/ folders."""
+
+    validation: Fraction = Field(
+        0.1, description="Share of the images that the choice of the best epoch may see. Ignored where the source has a validation/ folder."
+    )
+    test: Fraction = Field(
+        0.1, description="Share of the images kept for the final evaluation. Ignored where the source has a test/ folder."
+    )
+    seed: int = Field(0, ge=0, description="Another seed divides the images differently.")
+
+
+class ImageSpec(Section):
+    """What a prepared image looks like."""
+
+    size: int = Field(224, ge=8, le=1024, description="Side of the prepared square image, in pixels.")
+    channels: Literal[1, 3] = Field(3, description="3 keeps colour (RGB), 1 converts to grey.")
+    fit: Literal["crop", "pad", "squash"] = Field(
+        "crop",
+        description="crop: short side to size, then centre crop; pad: long side to size, then black borders; squash: both sides to size.",
+    )
+    store: Literal["jpeg", "png", "raw"] = Field(
+        "jpeg", description="Encoding inside the shards: jpeg is small, png is lossless, raw is the fastest to read and the largest."
+    )
+    jpeg_quality: int = Field(95, ge=50, le=100, description="Quality of stored JPEGs; only used with store: jpeg.")
+
+
+class DataSpec(Section):
+    """Where the images are and how they are prepared."""
+
+    source: str = Field(
+        min_length=1, description="A folder with one folder of images per class, or with such folders under train/, validation/ and test/."
+    )
+    split: SplitSpec = Field(default_factory=SplitSpec, description="How the images are divided.")
+    image: ImageSpec = Field(default_factory=ImageSpec, description="What a prepared image looks like.")
+    max_bad_fraction: Fraction = Field(0.01, description="The run stops before training when a larger share of the images cannot be read.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Images whose header announces more pixels are rejected without being decoded.")
+    shard_rows: int | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
+
+
+class RandomCropSpec(Section):
+    """Shift the image by up to `padding` pixels."""
+
+    padding: int = Field(4, ge=1, le=256, description="Pixels of reflected border added on every side before a crop of the original size.")
+
+
+class HorizontalFlipSpec(Section):
+    """Mirror the image left to right."""
+
+    probability: float = Field(0.5, ge=0.0, le=1.0, description="Share of the images that are mirrored.")
+
+
+class AugmentStep(Section):
+    """One augmentation; exactly one of the keys is given. `horizontal_flip` alone stands for `{horizontal_flip: {}}`."""
+
+    random_crop: RandomCropSpec | None = Field(None, description="Shift the image by up to `padding` pixels.")
+    horizontal_flip: HorizontalFlipSpec | None = Field(None, description="Mirror the image left to right.")
+
+
+class ModelSpec(Section):
+    """Which network is trained."""
+
+    name: Literal["resnet8", "resnet20", "resnet18", "resnet34", "resnet50"] = Field(
+        "resnet18", description="resnet8 and resnet20 suit images up to 64 pixels, resnet18 and up larger ones."
+    )
+    norm: Literal["batch", "group"] = Field(
+        "batch", description="batch: batch normalisation; group: group normalisation, which keeps no batch statistics."
+    )
+
+
+class TrainSpec(Section):
+    """How the network is trained."""
+
+    epochs: int = Field(10, ge=1, description="Passes over the training images.")
+    batch: int = Field(256, ge=1, description="Images in one optimiser step, over all workers together.")
+    lr: float = Field(0.1, gt=0.0, description="Peak learning rate for the global batch.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd: Nesterov momentum; adamw: Adam with decoupled weight decay.")
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Momentum of sgd.")
+    weight_decay: float = Field(5e-4, ge=0.0, description="Weight decay; not applied to biases and normalisation.")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Course of the learning rate after the warm-up.")
+    warmup: Fraction = Field(0.1, description="Share of all steps in which the learning rate rises to its peak.")
+    label_smoothing: Fraction = Field(0.0, description="Share of the target probability spread over all classes.")
+    select: Literal["best", "last"] = Field(
+        "best", description="Which epoch becomes the model: the one with the best validation accuracy, or the last."
+    )
+    workers: int | Literal["auto"] = Field(AUTO, description="Training processes; auto takes one per GPU, or up to two on CPUs.")
+    shuffle_window: int = Field(4, ge=1, description="Shards whose images are mixed with one another.")
+    checkpoint_s: float = Field(60.0, gt=0.0, description="Seconds between checkpoints inside an epoch; every epoch ends with one as well.")
+    seed: int = Field(0, ge=0, description="Seed of the weights, the order of the images and the augmentation.")
+
+
+class EvaluateSpec(Section):
+    """How the model is evaluated."""
+
+    batch: int = Field(256, ge=1, description="Images in one forward pass of one worker.")
+    mistakes: int = Field(48, ge=0, le=500, description="How many of the worst mistakes the report shows as pictures.")
+
+
+class JobSpec(Section):
+    """A job: from a folder of images to an evaluated model."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the job, the first part of the names of its runs.")
+    data: DataSpec = Field(description="Where the images are and how they are prepared.")
+    augment: tuple[AugmentStep, ...] = Field((), description="Random changes to the training images, in this order.")
+    model: ModelSpec = Field(default_factory=ModelSpec, description="Which network is trained.")
+    train: TrainSpec = Field(default_factory=TrainSpec, description="How the network is trained.")
+    evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="How the model is evaluated.")
+
+
+def resolved(job: JobSpec) -> dict[str, Any]:
+    """The whole job with every default as plain data, for `job.resolved.yaml` and for hashing."""
+    return job.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,91 @@
+"""Runs that are killed or interrupted go on where they stood."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import Shell, wait_until
+
+from orchestrator.record.journal import read_events
+
+
+def checkpoints(place: Path) -> list[Path]:
+    return list(place.glob("runs/*/checkpoints/step-*"))
+
+
+def events(place: Path) -> list[dict[str, object]]:
+    (folder,) = place.glob("runs/*/events")
+    return read_events(folder)
+
+
+def named(place: Path, name: str) -> list[dict[str, object]]:
+    return [event for event in events(place) if event["event"] == name]
+
+
+@pytest.mark.slow
+def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
+    """kill -9 of the program while Ray trains: the same command continues after the last checkpoint and finishes."""
+    shell.write_job(images_per_class=60, epochs=400)
+    program = shell.start("run", "job.yaml")
+    wait_until(lambda: bool(checkpoints(shell.place)))
+    program.kill()
+    program.wait()
+    shell.write_job(images_per_class=60, epochs=400)
+    again = shell.start("run", "job.yaml")
+    wait_until(lambda: any(event["resumed_from_step"] for event in named(shell.place, "TrainingStarted")))
+    again.send_signal(signal.SIGINT)
+
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 130, output
+    assert "orchestrator resume" in output
+
+
+def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(shell: Shell) -> None:
+    """Ctrl-C in the middle of training: exit code 130 and the command that continues, which then finishes the run."""
+    shell.write_job(epochs=30)
+    program = shell.start("run", "job.yaml", "--in-process")
+    wait_until(lambda: bool(list(shell.place.glob("runs/*/events/train-0.jsonl"))))
+    program.send_signal(signal.SIGINT)
+    output, _ = program.communicate(timeout=120)
+
+    assert program.returncode == 130, output
+    assert "Traceback" not in output
+    (run,) = shell.place.glob("runs/*")
+    assert f"orchestrator resume {run.name}" in output
+
+    done = shell("resume", run.name, "--in-process")
+    assert done.returncode == 0, done.stderr
+    started = named(shell.place, "TrainingStarted")
+    stopped = named(shell.place, "TrainingStopped")
+    assert started[-1]["resumed_from_step"] == stopped[-1]["global_step"]
+
+
+def test_killed_prepare_keeps_finished_units_and_commits_the_same(shell: Shell) -> None:
+    """kill -9 while images are prepared: the second run commits the data once, with every image in it."""
+    shell.write_job(images_per_class=400)
+    program = shell.start("prepare", "job.yaml", "--in-process")
+    wait_until(lambda: len(list(shell.place.glob("data/*/units/*.json"))) >= 3)
+    program.kill()
+    program.wait()
+    assert not list(shell.place.glob("data/*/manifest.json"))
+
+    done = shell("prepare", "job.yaml", "--in-process")
+    assert done.returncode == 0, done.stderr
+    (prepared,) = named(shell.place, "DataPrepared")
+    assert prepared["rows"] == 1200
+    assert named(shell.place, "UnitsReused")
+
+
+def test_two_programs_do_not_work_on_one_run(shell: Shell) -> None:
+    """While one program works on a run, a second one refuses with exit code 6 and names the first."""
+    shell.write_job(epochs=200)
+    first = shell.start("run", "job.yaml", "--in-process")
+    wait_until(lambda: bool(list(shell.place.glob("runs/*/events/run.jsonl"))))
+    second = shell("run", "job.yaml", "--in-process")
+    first.kill()
+    first.wait()
+
+    assert second.returncode == 6, second.stderr
+    assert str(first.pid) in second.stderr

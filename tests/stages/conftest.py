@@ -1,0 +1,77 @@
+"""One Ray for all tests of the stages, and small jobs on real folders of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.launch.run import RunOutcome, RunRequest, run_job
+from orchestrator.record.folder import Root
+from orchestrator.spec.load import load_job
+from orchestrator.stages.environment import set_environment
+from orchestrator.testing import write_image_folder
+
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
+
+JOB = """\
+name: shapes
+data:
+  source: {source}
+  image: {{size: 16, store: png}}
+  split: {{validation: 0.2, test: 0.2}}
+  shard_rows: 32
+model: {{name: resnet8, norm: group}}
+train: {{epochs: 2, batch: 16, lr: 0.05, workers: 1, shuffle_window: 2}}
+evaluate: {{batch: 16, mistakes: 5}}
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ray on this machine, with as many logical CPUs as four workers and Ray Data need."""
+    set_environment(tmp_path_factory.mktemp("token") / "ray_token")
+    from orchestrator.plan.values import ClusterShape
+    from orchestrator.stages.cluster import local_cluster
+
+    with local_cluster(ClusterShape(cpus=2, gpus=0)):
+        yield
+
+
+@pytest.fixture(params=["in-process", "ray"])
+def in_process(request: pytest.FixtureRequest) -> bool:
+    """Every test that asks for it runs on both engines."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    return bool(request.param == "in-process")
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A folder of images and a root for runs."""
+
+    images: Path
+    root: Root
+    job: Path
+
+    def run(self, *overrides: str, in_process: bool, until: str = "evaluate") -> RunOutcome:
+        loaded = load_job(self.job, overrides)
+        return run_job(RunRequest(loaded, self.root, until, in_process, "test", lambda _: nullcontext(), lambda _: None))
+
+
+@pytest.fixture
+def make_workshop(tmp_path: Path) -> Callable[..., Workshop]:
+    """A job on `images_per_class` images of three classes."""
+
+    def make(images_per_class: int = 40, name: str = "work") -> Workshop:
+        place = tmp_path / name
+        images = write_image_folder(place / "images", classes=("disc", "ring", "square"), images_per_class=images_per_class, size=16)
+        job = place / "job.yaml"
+        job.write_text(JOB.format(source=images))
+        return Workshop(images, Root(place / "root"), job)
+
+    return make

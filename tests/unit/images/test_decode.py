@@ -1,0 +1,170 @@
+"""Bytes become an image or a verdict, whatever they are."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from orchestrator.images.decode import decode
+from orchestrator.images.sniff import Header, sniff
+from orchestrator.images.verdict import Reason, Rejection
+
+LIMIT = 1_000_000
+
+
+def gradient(height: int = 24, width: int = 40) -> NDArray[np.uint8]:
+    """A smooth picture, so that JPEG keeps it nearly as it is."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) * 255 // (height + width)], axis=2).astype(np.uint8)
+
+
+def encoded(extension: str, image: NDArray[np.uint8] | None = None) -> bytes:
+    """A file of that kind, the picture taken as RGB."""
+    image = gradient() if image is None else image
+    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A valid PNG of one colour: few bytes, many pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(b"\0" * (width + 1)) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def reason(data: bytes) -> Reason:
+    verdict = decode(data, channels=3, max_pixels=LIMIT)
+    assert isinstance(verdict, Rejection)
+    return verdict.reason
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg", ".webp"])
+def test_every_allowed_format_is_decoded_as_rgb(extension: str) -> None:
+    """The picture comes back in RGB order, upright, nearly or exactly as it was."""
+    image = decode(encoded(extension), channels=3, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    assert image.shape == (24, 40, 3)
+    assert np.abs(image.astype(int) - gradient()).mean() < (1 if extension in {".png", ".bmp"} else 8)
+
+
+def test_grey_keeps_a_channel_axis() -> None:
+    """With one channel the shape is (H, W, 1)."""
+    image = decode(encoded(".png"), channels=1, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    assert image.shape == (24, 40, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", Reason.EMPTY_FILE),
+        (b"x", Reason.NOT_AN_IMAGE),
+        (b"<html>not found</html>", Reason.NOT_AN_IMAGE),
+        (b"GIF89a" + bytes(100), Reason.FORMAT_NOT_ALLOWED),
+        (b"II*\0" + bytes(100), Reason.FORMAT_NOT_ALLOWED),
+        (encoded(".png")[:-40], Reason.TRUNCATED),
+        (encoded(".jpg")[:-40], Reason.TRUNCATED),
+        (encoded(".webp")[:-40], Reason.TRUNCATED),
+        (encoded(".bmp")[:-400], Reason.TRUNCATED),
+        (encoded(".png")[:20], Reason.TRUNCATED),
+    ],
+)
+def test_each_kind_of_damage_has_its_reason(data: bytes, expected: Reason) -> None:
+    """The reason codes are stable."""
+    assert reason(data) is expected
+
+
+def test_damage_inside_a_png_is_corrupt() -> None:
+    """A PNG whose end is there, but whose pixels do not unpack."""
+    data = bytearray(encoded(".png"))
+    data[60:90] = bytes(30)
+    assert reason(bytes(data)) is Reason.CORRUPT
+
+
+def test_a_bomb_is_rejected_by_its_header() -> None:
+    """A PNG of 50 KB that would unpack to 50 million pixels is never decoded."""
+    bomb = png_of(10_000, 5_000)
+    assert len(bomb) < 100_000
+    assert sniff(bomb) == Header("png", 10_000, 5_000)
+    assert reason(bomb) is Reason.TOO_LARGE
+
+
+def test_animated_pictures_are_rejected() -> None:
+    """An APNG and an animated WebP have no single picture."""
+    png = encoded(".png")
+    control = struct.pack(">I", 8) + b"acTL" + bytes(8) + struct.pack(">I", zlib.crc32(b"acTL" + bytes(8)))
+    assert reason(png[:33] + control + png[33:]) is Reason.ANIMATED
+    webp = b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<IB", 10, 2) + bytes(3) + b"\x0f\0\0\x0f\0\0" + bytes(80)
+    assert reason(webp) is Reason.ANIMATED
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    """The eight orientations of EXIF 2.3 are turned upright."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">H", orientation) + bytes(6)
+    data = encoded(".jpg")
+    turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    image = decode(turned, channels=3, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    plain = decode(data, channels=3, max_pixels=LIMIT)
+    assert isinstance(plain, np.ndarray)
+    upright = {
+        1: plain,
+        2: plain[:, ::-1],
+        3: plain[::-1, ::-1],
+        4: plain[::-1],
+        5: plain.transpose(1, 0, 2),
+        6: np.rot90(plain, -1),
+        7: plain[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(plain),
+    }
+    np.testing.assert_array_equal(image, upright[orientation])
+
+
+def test_transparency_shows_white() -> None:
+    """Alpha 0 is white whatever colour lies under it, alpha 255 is the colour."""
+    picture = np.zeros((4, 4, 4), np.uint8)
+    picture[:2] = (10, 20, 30, 255)
+    image = decode(cv2.imencode(".png", picture)[1].tobytes(), channels=3, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    assert image[0, 0].tolist() == [30, 20, 10]
+    assert image[3, 3].tolist() == [255, 255, 255]
+
+
+def test_16_bit_samples_are_scaled() -> None:
+    """The upper eight bits are kept."""
+    picture = np.full((4, 4), 0x8000, np.uint16)
+    image = decode(cv2.imencode(".png", picture)[1].tobytes(), channels=1, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    assert abs(int(image[0, 0, 0]) - 0x80) <= 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"BM"]))
+def test_any_bytes_get_a_verdict(tail: bytes, start: bytes) -> None:
+    """Random bytes, also behind the magic of each format, never raise."""
+    assert isinstance(decode(start + tail, channels=3, max_pixels=LIMIT), (np.ndarray, Rejection))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([".png", ".jpg", ".webp", ".bmp"]), st.integers(0, 10_000), st.integers(0, 255), st.booleans())
+def test_damaged_pictures_get_a_verdict(extension: str, place: int, value: int, cut: bool) -> None:  # noqa: FBT001
+    """A picture with one byte changed, or cut anywhere, never raises; a cut PNG or JPEG is never taken."""
+    data = bytearray(encoded(extension))
+    at = place % len(data)
+    data[at] = value
+    result = decode(bytes(data[:at] if cut else data), channels=3, max_pixels=LIMIT)
+    assert isinstance(result, (np.ndarray, Rejection))
+    if cut and extension in {".png", ".jpg"} and at < len(data) - 16:
+        assert isinstance(result, Rejection)
