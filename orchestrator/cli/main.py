@@ -23,7 +23,7 @@ for verbs in (job_verbs, run_verbs, data_verbs, doctor_verb):
     verbs.register(app)
 
 
-def print_version(asked: bool) -> None:  # noqa: FBT001 -- the signature of a typer callback
+def print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"orchestrator {__version__}")
         raise typer.Exit
@@ -31,7 +31,7 @@ def print_version(asked: bool) -> None:  # noqa: FBT001 -- the signature of a ty
 
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", help="Print the version.", callback=print_version, is_eager=True),  # noqa: FBT001
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=print_version, is_eager=True),
 ) -> None:
     """Options of the program itself."""
 

@@ -40,22 +40,22 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def run(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+def run(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
     """Prepare, train, evaluate and report; what was done before is kept."""
     _do_job(job, overrides, root, until="evaluate", in_process=in_process)
 
 
-def prepare(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+def prepare(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
     """Decode and resize the images into shards that every run on them shares."""
     _do_job(job, overrides, root, until="prepare", in_process=in_process)
 
 
-def train(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+def train(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
     """Prepare if needed, then train."""
     _do_job(job, overrides, root, until="train", in_process=in_process)
 
 
-def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False) -> None:  # noqa: FBT002
+def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False) -> None:
     """Continue a run that was interrupted, killed, or failed."""
     from orchestrator.spec.load import load_job
 
@@ -69,8 +69,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test; the run's own choice when left out.")] = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the split; as in training when left out.")] = None,
     root: RootOption = HERE,
-    in_process: InProcess = False,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
+    in_process: InProcess = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate the model of a finished run again, on any split."""
     from orchestrator.launch.evaluate import evaluate_run
@@ -80,7 +80,7 @@ def evaluate(
     _print_report(folder, as_json=as_json)
 
 
-def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:  # noqa: FBT002
+def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:
     """What a run would do, with reasons, without doing it."""
     from orchestrator.spec.load import load_job
 
@@ -97,7 +97,7 @@ def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_
     _print_decisions(decided, found.listing.skipped)
 
 
-def report(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> None:  # noqa: FBT002
+def report(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> None:
     """Rebuild report.json and report.html of a run and print the short form."""
     from orchestrator.reports.summary import write_report
 

@@ -16,18 +16,6 @@ Places = tuple[NDArray[np.int32], NDArray[np.int64]]
 """For each row: the unit it lies in, and its number there."""
 
 
-def micro_batches_of_rank(step: int, micro_batches: int, rank: int, workers: int) -> range:
-    """The micro-batches of a global step that a rank takes: every `workers`-th, from its own number on.
-
-    Raises:
-        ValueError: The micro-batches of a step do not divide among the workers.
-    """
-    if micro_batches % workers:
-        raise ValueError(f"{micro_batches} micro-batches do not divide among {workers} workers")
-    first = step * micro_batches
-    return range(first + rank, first + micro_batches, workers)
-
-
 @dataclass(frozen=True)
 class EpochOrder:
     """The order of one epoch of training."""

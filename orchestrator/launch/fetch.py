@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.durable import storage_error, sync_folder, write_atomically
-from orchestrator.errors import JobError, OrchestratorError, Problem, StorageError
+from orchestrator.errors import JobError, Problem, StorageError
 from orchestrator.images.store import encode
 from orchestrator.launch.lock import locked
 from orchestrator.launch.packages import NotFetched, obtain
@@ -65,7 +65,10 @@ def fetch(name: str, root: Path, *, offline: bool = False, tell: Tell = _tell_us
 
 def _is_finished(fetched: FetchedData) -> bool:
     if fetched.folder.exists() and not fetched.note.exists():
-        raise StorageError(f"{fetched.folder} was not written by fetch: {fetched.note.name} is missing beside it", "move the folder away, or use it as it is")
+        raise StorageError(
+            f"{fetched.folder} was not written by fetch: {fetched.note.name} is missing beside it",
+            "move the folder away, or use it as it is",
+        )
     return fetched.folder.is_dir()
 
 
@@ -124,12 +127,12 @@ def fetch_first(names: tuple[str, ...], root: Path, *, offline: bool = False, te
     Raises:
         NotFetched: None of them; the message of the last, with notes for the others.
     """
-    missed: list[OrchestratorError] = []
+    missed: list[NotFetched] = []
     for name in names:
         try:
             return fetch(name, root, offline=offline, tell=tell)
         except NotFetched as error:
             missed.append(error)
-    for error in missed[:-1]:
-        missed[-1].add_note(error.message)
+    for earlier in missed[:-1]:
+        missed[-1].add_note(earlier.message)
     raise missed[-1]

@@ -17,7 +17,7 @@ from orchestrator.errors import OrchestratorError, StorageError
 CLIENT_LIMIT_S = 900
 
 
-class NotFetched(OrchestratorError):  # noqa: N818 -- it says what happened
+class NotFetched(OrchestratorError):
     """A package cannot be had here: no client, no network, or not without it."""
 
 

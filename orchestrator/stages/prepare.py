@@ -194,9 +194,7 @@ def _read_source(source: Path, listed: ListedImage) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror}", "the image was listed and is gone or not readable; run the same command again"
-        ) from error
+        raise DataError(f"cannot read {path}: {error.strerror}", "it was listed before; run the same command again") from error
     if len(data) != listed.size:
         raise DataError(
             f"{path} has {len(data)} bytes, {listed.size} when it was listed",

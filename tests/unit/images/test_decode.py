@@ -159,7 +159,7 @@ def test_any_bytes_get_a_verdict(tail: bytes, start: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([".png", ".jpg", ".webp", ".bmp"]), st.integers(0, 10_000), st.integers(0, 255), st.booleans())
-def test_damaged_pictures_get_a_verdict(extension: str, place: int, value: int, cut: bool) -> None:  # noqa: FBT001
+def test_damaged_pictures_get_a_verdict(extension: str, place: int, value: int, cut: bool) -> None:
     """A picture with one byte changed, or cut anywhere, never raises; a cut PNG or JPEG is never taken."""
     data = bytearray(encoded(extension))
     at = place % len(data)

@@ -84,9 +84,7 @@ def test_crops_are_windows_of_the_reflected_picture() -> None:
     for epoch in range(20):
         cropped = augment(image, (RandomCrop(3),), augmentation_rng(0, epoch, b"x"))
         padded = np.pad(image[..., 0], 3, mode="reflect")
-        assert any(
-            np.array_equal(cropped[..., 0], padded[top : top + 10, left : left + 10]) for top in range(7) for left in range(7)
-        )
+        assert any(np.array_equal(cropped[..., 0], padded[top : top + 10, left : left + 10]) for top in range(7) for left in range(7))
 
 
 def test_flips_happen_as_often_as_asked() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PlanError
-from orchestrator.plan.make import DataFacts, make_plan, share_cpus, shard_rows, with_workers
+from orchestrator.plan.make import DataFacts, make_plan, shard_rows, share_cpus, with_workers
 from orchestrator.plan.values import ClusterShape, Plan
 from orchestrator.spec.job import DataSpec, ImageSpec, JobSpec, TrainSpec
 

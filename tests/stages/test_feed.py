@@ -1,0 +1,127 @@
+"""The feed: what the workers get, in which order, whoever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import Workshop
+from orchestrator.training.batch import Batch, Phase
+
+from orchestrator.dataset.manifest import read_manifest
+from orchestrator.images.augment import HorizontalFlip, RandomCrop
+from orchestrator.plan.values import TrainPlan
+from orchestrator.stages.feed import Feed, FeedStart, epoch_order, spans
+from orchestrator.stages.in_process import batches_of
+from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, to_block
+
+Make = Callable[..., Workshop]
+
+
+@pytest.fixture
+def feed(make_workshop: Make) -> Feed:
+    """Seventy-two training images in steps of 16 = 4 micro-batches of 4, two epochs, augmented."""
+    workshop = make_workshop()
+    workshop.run(in_process=True, until="prepare")
+    (data,) = workshop.root.data.iterdir()
+    manifest = read_manifest(data)
+    plan = TrainPlan(
+        workers=1,
+        micro_batches=4,
+        micro_batch_rows=4,
+        steps_per_epoch=manifest.splits["train"] // 16,
+        epochs=2,
+        dropped_rows=manifest.splits["train"] % 16,
+        device="cpu",
+        worker_cpus=1,
+        threads=1,
+    )
+    steps = (RandomCrop(2), HorizontalFlip(0.5))
+    return Feed(data=data, manifest=manifest, workers=1, evaluation_rows=10, seed=5, window=2, steps=steps, train=plan)
+
+
+def key(batch: Batch) -> tuple[object, ...]:
+    return (batch.phase, batch.epoch, batch.step, batch.ids.tobytes(), batch.images.tobytes(), batch.labels.tobytes())
+
+
+def samples_of_steps(batches: list[Batch]) -> dict[tuple[int, int], set[bytes]]:
+    steps: dict[tuple[int, int], set[bytes]] = {}
+    for batch in batches:
+        if batch.phase is Phase.TRAIN:
+            steps.setdefault((batch.epoch, batch.step), set()).update(row.tobytes() for row in batch.ids)
+    return steps
+
+
+def test_an_epoch_trains_every_image_at_most_once_and_validates_all(feed: Feed) -> None:
+    """Each epoch: whole steps of different training images, then every validation image once."""
+    batches = list(batches_of(feed))
+    for epoch in (0, 1):
+        trained = [row.tobytes() for batch in batches if (batch.phase, batch.epoch) == (Phase.TRAIN, epoch) for row in batch.ids]
+        validated = [row.tobytes() for batch in batches if (batch.phase, batch.epoch) == (Phase.VALIDATION, epoch) for row in batch.ids]
+        assert len(trained) == len(set(trained)) == 64
+        assert len(validated) == len(set(validated)) == feed.manifest.splits["validation"]
+    assert [batch.index for batch in batches] == list(range(len(batches)))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 4, 8])
+def test_every_partition_of_a_step_has_the_same_samples(feed: Feed, micro_batches: int) -> None:
+    """However a global step of 16 is cut, it holds the same 16 images."""
+    assert feed.train is not None
+    other = replace(feed, train=replace(feed.train, micro_batches=micro_batches, micro_batch_rows=16 // micro_batches))
+    assert samples_of_steps(list(batches_of(other))) == samples_of_steps(list(batches_of(feed)))
+
+
+def test_a_feed_continues_at_any_step(feed: Feed) -> None:
+    """From any step on, the rest is the same, pixel for pixel."""
+    assert feed.train is not None
+    whole = [key(batch) for batch in batches_of(feed)]
+    for epoch in (0, 1):
+        for step in range(feed.train.steps_per_epoch + 1):
+            rest = [key(batch) for batch in batches_of(replace(feed, start=FeedStart(epoch, step)))]
+            assert rest == whole[len(whole) - len(rest) :]
+            assert rest[0][:3] == ((Phase.TRAIN, epoch, step) if step < feed.train.steps_per_epoch else (Phase.VALIDATION, epoch, 0))
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_validation_is_filled_up_with_empty_batches(feed: Feed, workers: int) -> None:
+    """Every rank receives the same number of validation batches."""
+    batches = [batch for batch in batches_of(replace(feed, workers=workers)) if batch.phase is Phase.VALIDATION and batch.epoch == 0]
+    assert len(batches) % workers == 0
+    assert sum(len(batch.labels) for batch in batches) == feed.manifest.splits["validation"]
+
+
+def test_a_block_is_a_batch(feed: Feed) -> None:
+    """What travels through Ray Data comes back as it was, empty batches as well."""
+    for batch in batches_of(replace(feed, workers=4)):
+        assert key(from_block(to_block(batch))) == key(batch)
+        assert from_block(to_block(batch)).index == batch.index
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_ray_data_delivers_the_feed_in_its_order(feed: Feed, workers: int, ray_cluster: None) -> None:
+    """Rank r of N receives the micro-batches r, r+N, r+2N, ..., exactly as this process reads them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import ray.data
+
+    shared = replace(feed, workers=workers)
+    dataset = make_dataset(shared)
+    dataset.context.execution_options = ray.data.ExecutionOptions(preserve_order=True)
+    shards = dataset.streaming_split(workers, equal=True)
+    with ThreadPoolExecutor(workers) as pool:
+        received = list(pool.map(lambda rank: [key(batch) for batch in batches_of_rank(shards[rank], rank, workers)], range(workers)))
+
+    expected = [key(batch) for batch in batches_of(shared)]
+    assert received == [expected[rank::workers] for rank in range(workers)]
+
+
+def test_a_stretch_needs_few_shards_in_memory(feed: Feed) -> None:
+    """A training span reads the shards of at most two windows, however long the epoch is."""
+    assert feed.train is not None
+    size = feed.train.micro_batch_rows
+    for span in spans(replace(feed, window=1)):
+        if span.phase is Phase.TRAIN:
+            units, _ = epoch_order(replace(feed, window=1), span.epoch).rows(span.first * size, span.stop * size)
+            assert len(np.unique(units)) <= 2

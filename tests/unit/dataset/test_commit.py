@@ -1,0 +1,193 @@
+"""A data set is there as a whole or not at all, and it is the same whoever wrote it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.dataset.commit import Reject, UnitRecord, commit, completed_units, write_unit_record
+from orchestrator.dataset.manifest import Manifest, StoredImage, is_prepared, read_manifest
+from orchestrator.dataset.shards import ALL, ShardRows, read_rows, write_shard
+from orchestrator.dataset.units import Unit
+from orchestrator.errors import StorageError
+
+IMAGE = StoredImage(size=4, channels=1, store="raw", fit="crop")
+REJECT = Reject("ab" * 16, "cat/\udcff.jpg", 3, "0" * 64, "not_an_image", "starts with b'x'")
+
+
+def rows_of(unit: Unit) -> ShardRows:
+    count = unit.stop - unit.start - (unit.index == 1)
+    rng = np.random.default_rng(unit.index)
+    return ShardRows(
+        images=[rng.integers(0, 256, 16, dtype=np.uint8).tobytes() for _ in range(count)],
+        paths=[f"cat/{unit.index}-{number}.png" for number in range(count)],
+        labels=np.arange(count, dtype=np.int64) % 2,
+        ids=rng.integers(0, 256, (count, 16), dtype=np.uint8),
+        widths=np.full(count, 4, np.int32),
+        heights=np.full(count, 4, np.int32),
+    )
+
+
+UNITS = [Unit(0, "train", 0, 300), Unit(1, "train", 300, 600), Unit(2, "validation", 600, 650), Unit(3, "test", 650, 700)]
+
+
+def write_unit(data: Path, unit: Unit) -> UnitRecord:
+    rows = rows_of(unit)
+    shard = write_shard(data, rows)
+    pixels = np.frombuffer(b"".join(rows.images), np.uint8).astype(np.int64)
+    record = UnitRecord(
+        unit=unit.index,
+        split=unit.split,
+        listed=unit.stop - unit.start,
+        shard=shard.name,
+        rows=shard.rows,
+        size_bytes=shard.size_bytes,
+        sha256=shard.sha256,
+        rejects=(REJECT,) if unit.index == 1 else (),
+        pixels=len(pixels),
+        sums=(int(pixels.sum()),),
+        squares=(int((pixels**2).sum()),),
+    )
+    write_unit_record(data, record)
+    return record
+
+
+def finish(data: Path, units: list[Unit] = UNITS) -> Manifest:
+    done = completed_units(data, units)
+    records = done | {unit.index: write_unit(data, unit) for unit in units if unit.index not in done}
+    return commit(data, fingerprint="f" * 16, classes=("cat", "dog"), units=units, records=records, skipped={"hidden": 1}, image=IMAGE)
+
+
+def race(data: Path, barrier: object, results: object) -> None:
+    barrier.wait()  # type: ignore[attr-defined]
+    results.put(finish(data).to_bytes())  # type: ignore[attr-defined]
+
+
+def test_a_committed_data_set_accounts_for_every_image(tmp_path: Path) -> None:
+    """Rows and rejects add up to the listing; the manifest reads back as it was written; rejects keep their odd names."""
+    manifest = finish(tmp_path)
+    assert manifest == read_manifest(tmp_path)
+    assert manifest.splits == {"train": 599, "validation": 50, "test": 50}
+    assert sum(manifest.splits.values()) + manifest.rejects == 700
+    (row,) = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
+    assert row["path"] == b"cat/\xff.jpg"
+    assert row["reason"] == "not_an_image"
+
+
+def test_statistics_are_those_of_the_training_pixels(tmp_path: Path) -> None:
+    """Mean and deviation agree with numpy over all training pixels."""
+    manifest = finish(tmp_path)
+    pixels = np.concatenate([np.frombuffer(b"".join(rows_of(unit).images), np.uint8) for unit in UNITS[:2]]) / 255
+    assert manifest.pixels.mean[0] == pytest.approx(pixels.mean())
+    assert manifest.pixels.std[0] == pytest.approx(pixels.std())
+
+
+def test_finished_units_are_kept_and_the_manifest_is_the_same(tmp_path: Path) -> None:
+    """Stopped after any number of units and continued, the manifest is the same, byte for byte."""
+    expected = finish(tmp_path / "whole").to_bytes()
+    for stopped_after in range(len(UNITS)):
+        data = tmp_path / f"stopped{stopped_after}"
+        for unit in UNITS[:stopped_after]:
+            write_unit(data, unit)
+        assert not is_prepared(data)
+        assert sorted(completed_units(data, UNITS)) == list(range(stopped_after))
+        assert finish(data).to_bytes() == expected
+
+
+def test_a_damaged_record_or_a_missing_shard_means_the_unit_is_done_again(tmp_path: Path) -> None:
+    """A torn record and a shard of the wrong size do not count as finished."""
+    records = [write_unit(tmp_path, unit) for unit in UNITS]
+    (tmp_path / "units" / "00000000.json").write_text('{"unit": 0, "spl')
+    (tmp_path / "shards" / records[2].shard).write_bytes(b"short")
+    assert sorted(completed_units(tmp_path, UNITS)) == [1, 3]
+
+
+def test_an_incomplete_data_set_is_refused(tmp_path: Path) -> None:
+    """A unit without a record, or one that lost images, is named, and no manifest appears."""
+    records = {unit.index: write_unit(tmp_path, unit) for unit in UNITS}
+    arguments = {"fingerprint": "f", "classes": ("a",), "units": UNITS, "skipped": {}, "image": IMAGE}
+    with pytest.raises(StorageError, match=r"without a record \[2\]"):
+        commit(tmp_path, records={index: record for index, record in records.items() if index != 2}, **arguments)
+    with pytest.raises(StorageError, match=r"lost images \[0\]"):
+        commit(tmp_path, records=records | {0: replace(records[0], rows=299)}, **arguments)
+    assert not is_prepared(tmp_path)
+
+
+def test_committing_twice_is_one_data_set(tmp_path: Path) -> None:
+    """The same content again succeeds; other content is a conflict."""
+    first = finish(tmp_path)
+    assert finish(tmp_path) == first
+    records = completed_units(tmp_path, UNITS)
+    with pytest.raises(StorageError, match="another writer"):
+        commit(tmp_path, fingerprint="f" * 16, classes=("cat", "cow"), units=UNITS, records=records, skipped={}, image=IMAGE)
+
+
+def test_two_writers_commit_one_data_set(tmp_path: Path) -> None:
+    """Two processes that finish at the same time both succeed with the same manifest."""
+    for unit in UNITS:
+        write_unit(tmp_path, unit)
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    writers = [context.Process(target=race, args=(tmp_path, barrier, results)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    contents = {results.get(timeout=60) for _ in writers}
+    for writer in writers:
+        writer.join(timeout=60)
+    assert contents == {(tmp_path / "manifest.json").read_bytes()}
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    """Temporary files and shards that no record names are gone after the commit."""
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / ".half.parquet.7.tmp").write_bytes(b"half")
+    (tmp_path / "shards" / ("0" * 32 + ".parquet")).write_bytes(b"orphan")
+    (tmp_path / ".manifest.json.7.tmp").write_bytes(b"half")
+    manifest = finish(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == sorted(shard.name for shard in manifest.shards)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_shards_open_in_pandas_and_read_row_by_row(tmp_path: Path) -> None:
+    """The columns of the data contract are there, and any sorted choice of rows comes back in order."""
+    rows = rows_of(UNITS[0])
+    shard = write_shard(tmp_path, rows)
+    frame = pd.read_parquet(tmp_path / "shards" / shard.name)
+    assert list(frame.columns) == ["image", "label", "id", "width", "height"]
+    assert frame["image"][5]["bytes"] == rows.images[5]
+
+    wanted = np.array([0, 3, 255, 256, 299])
+    found = read_rows(tmp_path / "shards" / shard.name, wanted)
+    assert found.images == [rows.images[row] for row in wanted]
+    assert found.paths == [rows.paths[row] for row in wanted]
+    np.testing.assert_array_equal(found.ids, rows.ids[wanted])
+    np.testing.assert_array_equal(read_rows(tmp_path / "shards" / shard.name, ALL).labels, rows.labels)
+
+
+def test_shards_are_deterministic_and_named_by_their_content(tmp_path: Path) -> None:
+    """The same rows give the same file name and bytes."""
+    first, second = write_shard(tmp_path / "a", rows_of(UNITS[0])), write_shard(tmp_path / "b", rows_of(UNITS[0]))
+    assert first == second
+    assert first.sha256.startswith(first.name.removesuffix(".parquet"))
+
+
+def test_flipped_bits_in_pixels_are_found(tmp_path: Path) -> None:
+    """A changed bit anywhere in the stored pictures is an error when the shard is read."""
+    rows = rows_of(UNITS[0])
+    shard = write_shard(tmp_path, rows)
+    path = tmp_path / "shards" / shard.name
+    content = path.read_bytes()
+    for picture in (0, 100, 299):
+        at = content.index(rows.images[picture])
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(StorageError, match="damaged"):
+            read_rows(path, ALL)
+    path.unlink()
+    with pytest.raises(StorageError, match="missing"):
+        read_rows(path, ALL)
