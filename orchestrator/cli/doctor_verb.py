@@ -6,12 +6,11 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from orchestrator.launch.doctor import Check
+from orchestrator.launch.doctor import Check, examine
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -29,8 +28,6 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is missing on this machine, with a fix for each line. Exit code 1 when something has to be mended."""
-    from orchestrator.launch.doctor import examine
-
     checks = examine(root)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2, ensure_ascii=False))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.dataset.manifest import MANIFEST, Manifest, PixelStatistics, Shard, StoredImage
+from orchestrator.dataset.manifest import MANIFEST, Manifest, PixelStatistics, Shard, StoredImage, is_prepared
 from orchestrator.dataset.shards import SHARDS
 from orchestrator.dataset.splits import SPLITS
 from orchestrator.dataset.units import Unit
@@ -114,9 +114,11 @@ def commit(
     """Make the data set visible.
 
     Raises:
-        StorageError: A unit is missing, the totals do not match the listing, or another writer committed something else.
+        StorageError: A unit or a shard is missing, the totals do not match the listing, or another writer committed
+            something else; what that writer committed stays as it is.
     """
     ordered = _check_complete(units, records)
+    _check_shards(folder, ordered)
     rejects = [reject for record in ordered for reject in record.rejects]
     manifest = Manifest(
         fingerprint=fingerprint,
@@ -128,9 +130,12 @@ def commit(
         pixels=_pixel_statistics([record for record in ordered if record.split == "train"], image.channels),
         shards=tuple(Shard(record.shard, record.rows, record.sha256, record.split) for record in ordered if record.rows),
     )
+    if is_prepared(folder):
+        _check_same(folder, manifest)
+        return manifest
     _write_rejects(folder, rejects)
-    _sweep(folder, {shard.name for shard in manifest.shards})
     _create_manifest(folder, manifest)
+    _sweep(folder, {shard.name for shard in manifest.shards})
     return manifest
 
 
@@ -143,6 +148,17 @@ def _check_complete(units: Sequence[Unit], records: Mapping[int, UnitRecord]) ->
             "run the same command again; finished units are kept",
         )
     return [records[unit.index] for unit in units]
+
+
+def _check_shards(folder: Path, records: Sequence[UnitRecord]) -> None:
+    """A worker on another machine may have written to a folder of its own."""
+    there = {entry.name: entry.stat().st_size for entry in os.scandir(folder / SHARDS)} if (folder / SHARDS).is_dir() else {}
+    lost = [record.shard for record in records if record.shard and there.get(record.shard) != record.size_bytes]
+    if lost:
+        raise StorageError(
+            f"{len(lost)} shards that workers wrote are not in {folder / SHARDS}, for example {lost[0]}",
+            "place the data folder on storage that all machines share, with --root, and run the same command again",
+        )
 
 
 def _accounted(record: UnitRecord) -> int:
@@ -170,12 +186,35 @@ def _write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
 
 
 def _sweep(folder: Path, named: set[str]) -> None:
-    """Remove what killed writers left behind: temporary files, and shards that no record names."""
+    """Remove what killed writers left behind: temporary files, and shards that no record names.
+
+    Only after this writer's manifest is there: until then the shards may be those of another writer that is about to commit.
+    """
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-        path.unlink(missing_ok=True)
+        if not _is_being_written(path):
+            path.unlink(missing_ok=True)
     for path in (folder / SHARDS).glob("*.parquet"):
         if path.name not in named:
             path.unlink(missing_ok=True)
+
+
+def _is_being_written(temporary: Path) -> bool:
+    """Whether the process that a temporary file is named after lives; this one writes nothing any more."""
+    writer = temporary.suffixes[-2].removeprefix(".") if len(temporary.suffixes) > 1 else ""
+    if not writer.isdecimal() or int(writer) == os.getpid():
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _check_same(folder: Path, manifest: Manifest) -> None:
+    if (folder / MANIFEST).read_bytes() != manifest.to_bytes():
+        raise StorageError(f"another writer committed something else to {folder}", "delete the folder and run the job again")
 
 
 def _create_manifest(folder: Path, manifest: Manifest) -> None:
@@ -188,9 +227,8 @@ def _create_manifest(folder: Path, manifest: Manifest) -> None:
             os.fsync(file.fileno())
         os.link(temporary, path)
         sync_folder(folder)
-    except FileExistsError as error:
-        if path.read_bytes() != manifest.to_bytes():
-            raise StorageError(f"another writer committed something else to {folder}", "delete the folder and run the job again") from error
+    except FileExistsError:
+        _check_same(folder, manifest)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:

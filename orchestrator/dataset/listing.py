@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -20,6 +21,8 @@ EXTENSIONS = frozenset({b".jpg", b".jpeg", b".png", b".webp", b".bmp"})
 SPLIT_FOLDERS = {b"train": "train", b"validation": "validation", b"val": "validation", b"test": "test"}
 LAYOUT = "expected one folder of images per class, for example cat/001.jpg and dog/001.jpg, or such folders under train/ and test/"
 CLASSES_MIN = 2
+DANGLING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What following a link to nowhere, or to itself, answers."""
 
 SCHEMA = pa.schema(
     [
@@ -54,6 +57,8 @@ class _Walk:
     sizes: list[int] = field(default_factory=list)
     mtimes: list[int] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    folders: list[bytes] = field(default_factory=list)
+    """Every folder that was entered, relative to the source."""
     extensions: Counter[str] = field(default_factory=Counter)
     """Extensions that are not of images."""
 
@@ -71,6 +76,8 @@ class _Walk:
         """The name of the rule by which an entry that is not a folder is skipped; empty when it is taken."""
         if entry.name.startswith(b"."):
             return "hidden"
+        if is_link_to_folder(entry):
+            return "symlink_to_folder"
         extension = os.path.splitext(entry.name)[1].lower()
         if extension not in EXTENSIONS:
             self.extensions[printable(extension) or "(none)"] += 1
@@ -85,8 +92,10 @@ class _Walk:
             return "symlink_outside"
         try:
             return "" if stat.S_ISREG(os.stat(target).st_mode) else "not_a_regular_file"
-        except FileNotFoundError:
-            return "symlink_dangling"
+        except OSError as error:
+            if error.errno in DANGLING:
+                return "symlink_dangling"
+            raise
 
 
 def list_images(source: Path) -> Listing:
@@ -94,25 +103,29 @@ def list_images(source: Path) -> Listing:
 
     Raises:
         JobError: The source is missing, empty, or has another layout.
-        DataError: A folder cannot be read.
+        DataError: A folder or a file cannot be read.
     """
     root = os.fsencode(source)
-    if not source.is_dir():
-        what = "is not a folder" if source.exists() else "no such folder"
-        raise _problem(source, what, "correct data.source in the job file")
-    walk = _Walk(os.path.realpath(root))
-    tops = _folders(root, walk)
-    splits = _split_folders(tops)
-    for name in tops:
-        _walk_folder(walk, os.path.join(root, name), name)
-    return _make_listing(source, walk, tops, splits)
+    try:
+        if not source.is_dir():
+            what = "is not a folder" if source.exists() else "no such folder"
+            raise _problem(source, what, "correct data.source in the job file")
+        walk = _Walk(os.path.realpath(root))
+        tops = _folders(root, walk)
+        _walk_folders(walk, root, tops)
+    except OSError as error:
+        place = printable(os.fsencode(error.filename))
+        raise DataError(f"cannot read {place}: {error.strerror}", "make it readable; nothing is left out in silence") from error
+    return _make_listing(source, walk, tops, _split_folders(tops))
 
 
 def _folders(folder: bytes, walk: _Walk) -> list[bytes]:
     """Names of the folders in `folder`; other entries are skipped by a rule."""
     names = []
     for entry in _scan(folder):
-        if not entry.is_dir(follow_symlinks=False):
+        if is_link_to_folder(entry):
+            walk.skipped["symlink_to_folder"] += 1
+        elif not entry.is_dir(follow_symlinks=False):
             extension = os.path.splitext(entry.name)[1].lower()
             walk.skipped["image_outside_a_class_folder" if extension in EXTENSIONS else "not_a_class_folder"] += 1
             if extension not in EXTENSIONS:
@@ -125,24 +138,29 @@ def _folders(folder: bytes, walk: _Walk) -> list[bytes]:
 
 
 def _scan(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except OSError as error:
-        raise DataError(
-            f"cannot read {printable(folder)}: {error.strerror}", "make the folder readable; nothing is left out in silence"
-        ) from error
+    with os.scandir(folder) as entries:
+        yield from entries
 
 
-def _walk_folder(walk: _Walk, folder: bytes, relative: bytes) -> None:
-    for entry in sorted(_scan(folder), key=lambda entry: entry.name):
-        place = relative + b"/" + entry.name
-        if not entry.is_dir(follow_symlinks=False):
-            walk.take(entry, place)
-        elif entry.name.startswith(b"."):
-            walk.skipped["hidden"] += 1
-        else:
-            _walk_folder(walk, entry.path, place)
+def is_link_to_folder(entry: os.DirEntry[bytes]) -> bool:
+    """Such links are not followed: they may lead in circles, and to the same images twice."""
+    return entry.is_symlink() and os.path.isdir(entry.path)
+
+
+def _walk_folders(walk: _Walk, root: bytes, tops: list[bytes]) -> None:
+    """Everything below the top folders; a list and no recursion, because folders may be thousands deep."""
+    pending = list(tops)
+    while pending:
+        folder = pending.pop()
+        walk.folders.append(folder)
+        for entry in _scan(os.path.join(root, folder)):
+            place = folder + b"/" + entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                walk.take(entry, place)
+            elif entry.name.startswith(b"."):
+                walk.skipped["hidden"] += 1
+            else:
+                pending.append(place)
 
 
 def _split_folders(tops: list[bytes]) -> dict[bytes, str]:
@@ -163,6 +181,7 @@ def _make_listing(source: Path, walk: _Walk, tops: list[bytes], splits: dict[byt
         order = [at for at in order if walk.paths[at].count(b"/") > depth]
         paths = [walk.paths[at] for at in order]
     folders = sorted({part[depth] for part in parts})
+    _note_empty_class_folders(walk, {b"/".join(part[: depth + 1]) for part in parts}, depth)
     _check_classes(source, walk, tops, folders)
     if splits:
         _check_split_classes(source, parts, splits)
@@ -178,6 +197,12 @@ def _make_listing(source: Path, walk: _Walk, tops: list[bytes], splits: dict[byt
     ]
     classes = tuple(printable(name) for name in folders)
     return Listing(source, classes, pa.Table.from_arrays(columns, schema=SCHEMA), dict(sorted(walk.skipped.items())))
+
+
+def _note_empty_class_folders(walk: _Walk, filled: set[bytes], depth: int) -> None:
+    empty = sum(folder.count(b"/") == depth and folder not in filled for folder in walk.folders)
+    if empty:
+        walk.skipped["empty_class_folder"] = empty
 
 
 def sample_id(path: bytes, size: int) -> bytes:
@@ -202,6 +227,9 @@ def _check_classes(source: Path, walk: _Walk, tops: list[bytes], classes: list[b
     others = ", ".join(f"{count:,} {extension}" for extension, count in walk.extensions.most_common(3))
     if others:
         raise _problem(source, f"no images, but these files: {others}", f"{LAYOUT}; files named .jpg, .jpeg, .png, .webp or .bmp are taken")
+    if walk.skipped["symlink_to_folder"]:
+        links = format_count(walk.skipped["symlink_to_folder"], "link")
+        raise _problem(source, f"no images, but {links} to folders, which are not followed", "name the folder that holds the images itself")
     raise _problem(source, "the folder is empty" if not tops else "all of its folders are empty", LAYOUT)
 
 

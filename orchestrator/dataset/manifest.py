@@ -77,7 +77,7 @@ def read_manifest(folder: Path) -> Manifest:
     value = read_json(path)
     try:
         return _from_plain(value)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path} is damaged: {error!r}", f"delete {folder} and run the job again") from error
 
 

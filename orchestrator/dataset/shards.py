@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,17 +105,27 @@ def read_rows(path: Path, rows: NDArray[np.int64] | None) -> ShardRows:
         StorageError: The shard is missing or damaged.
     """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        if rows is None:
-            return _from_table(file.read())
-        groups = np.unique(rows // GROUP_ROWS)
-        table = file.read_row_groups(groups.tolist())
-        within = np.searchsorted(groups, rows // GROUP_ROWS) * GROUP_ROWS + rows % GROUP_ROWS
-        return _from_table(table if len(within) == table.num_rows else table.take(pa.array(within)))
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return _from_table(_read_table(file, rows))
     except FileNotFoundError as error:
         raise StorageError(f"the shard {path} is missing", "delete the data folder and run the job again") from error
-    except (OSError, pa.ArrowException, zlib.error) as error:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise StorageError(f"the shard {path} is damaged: {error}", "delete the data folder and run the job again") from error
+
+
+def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None) -> pa.Table:
+    """Only the row groups that hold `rows`. Names, types and counts lie outside the pages, so no checksum covers them."""
+    if file.schema_arrow != SCHEMA:
+        raise ValueError(f"its columns are {file.schema_arrow.names}, their types {[str(kind) for kind in file.schema_arrow.types]}")
+    groups = np.arange(file.num_row_groups) if rows is None else np.unique(rows // GROUP_ROWS)
+    table = file.read_row_groups(groups.tolist())
+    expected = int(np.minimum(GROUP_ROWS, file.metadata.num_rows - groups * GROUP_ROWS).sum())
+    if table.num_rows != expected:
+        raise ValueError(f"{table.num_rows} rows where {expected} are announced")
+    if rows is None:
+        return table
+    within = np.searchsorted(groups, rows // GROUP_ROWS) * GROUP_ROWS + rows % GROUP_ROWS
+    return table if len(within) == table.num_rows else table.take(pa.array(within))
 
 
 def _from_table(table: pa.Table) -> ShardRows:

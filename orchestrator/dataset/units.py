@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.dataset.splits import SPLITS
 from orchestrator.durable import storage_error, sync_folder
+from orchestrator.errors import StorageError
 
 LISTING = "listing.parquet"
 GROUP_ROWS = 65_536
@@ -71,7 +72,10 @@ def write_listing(folder: Path, table: pa.Table) -> None:
     temporary = folder / f".{LISTING}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(order_listing(table), temporary, row_group_size=GROUP_ROWS, write_page_checksum=True)
+        with temporary.open("wb") as file:
+            pq.write_table(order_listing(table), file, row_group_size=GROUP_ROWS, write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(folder / LISTING)
         sync_folder(folder)
     except OSError as error:
@@ -80,9 +84,17 @@ def write_listing(folder: Path, table: pa.Table) -> None:
 
 
 def read_unit(folder: Path, unit: Unit) -> list[ListedImage]:
-    """The images of a unit, in their order."""
-    file = pq.ParquetFile(folder / LISTING, page_checksum_verification=True)
+    """The images of a unit, in their order.
+
+    Raises:
+        StorageError: The stored listing is missing or damaged.
+    """
+    path = folder / LISTING
     first, last = unit.start // GROUP_ROWS, (unit.stop - 1) // GROUP_ROWS
-    table = file.read_row_groups(range(first, last + 1), columns=["id", "path", "size", "label"])
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read_row_groups(range(first, last + 1), columns=["id", "path", "size", "label"])
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"cannot read {path}: {error}", "run the same command again: it writes the listing anew") from error
     rows = table.slice(unit.start - first * GROUP_ROWS, unit.stop - unit.start)
     return [ListedImage(**row) for row in rows.to_pylist()]

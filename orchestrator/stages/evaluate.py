@@ -32,7 +32,7 @@ from orchestrator.stages.train import require_device
 from orchestrator.training.batch import Batch
 from orchestrator.training.distributed import world
 from orchestrator.training.export import load_model
-from orchestrator.training.metrics import Predictions, check_complete, summarize
+from orchestrator.training.metrics import Predictions, check_complete, sort_by_id, summarize
 from orchestrator.training.normalise import Normalize
 from orchestrator.training.predict import concatenate, predict_batch
 
@@ -149,12 +149,6 @@ def read_parts(parts: Path) -> Predictions:
     ids = np.frombuffer(b"".join(bytes.fromhex(value) for value in table["id"].to_pylist()), np.uint8).reshape(-1, 16)
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
     return Predictions(ids=ids, **columns)
-
-
-def sort_by_id(predictions: Predictions) -> Predictions:
-    """One order, whichever worker predicted what."""
-    order = np.lexsort(predictions.ids.T[::-1])
-    return Predictions(**{name: getattr(predictions, name)[order] for name in predictions.__dataclass_fields__})
 
 
 def write_mistakes(folder: RunFolder, predictions: Predictions, manifest: Manifest, data: Path, split: str, count: int) -> None:

@@ -21,7 +21,9 @@ from orchestrator.stages.feed import Feed, FeedStart
 from orchestrator.stages.stopping import StopFile, StopRequest
 from orchestrator.training.batch import Batch
 from orchestrator.training.distributed import world
-from orchestrator.training.loop import TrainResult, TrainWork, resume_position, train_worker
+from orchestrator.training.checkpoint import resume_position
+from orchestrator.training.loop import train_worker
+from orchestrator.training.work import TrainResult, TrainWork
 
 ATTEMPTS = 4
 """Starts of a worker group before a run that loses its workers gives up."""
@@ -48,14 +50,13 @@ def train_model(
     work = TrainWork(
         job=job,
         plan=plan.train,
-        num_classes=len(manifest.classes),
         in_channels=manifest.image.channels,
         mean=manifest.pixels.mean,
         std=manifest.pixels.std,
         checkpoints=folder.checkpoints,
         model_folder=folder.model,
         classes=manifest.classes,
-        device=plan.train.device,
+        validation_rows=manifest.splits.get("validation", 0),
     )
     group = GroupWork(
         name="train",
@@ -99,7 +100,7 @@ def augmentation_step(step: AugmentStep) -> Step:
 
 def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> TrainResult:
     """Runs in every worker of the group."""
-    require_device(settings.work.device)
+    require_device(settings.work.plan.device)
     rank, _ = world()
     journal = Journal(settings.events, f"train-{rank}", "train")
     return train_worker(settings.work, batches, StopFile(settings.stop_file), journal.record)

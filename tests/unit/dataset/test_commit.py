@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,12 +123,54 @@ def test_an_incomplete_data_set_is_refused(tmp_path: Path) -> None:
 
 
 def test_committing_twice_is_one_data_set(tmp_path: Path) -> None:
-    """The same content again succeeds; other content is a conflict."""
+    """The same content again succeeds."""
     first = finish(tmp_path)
     assert finish(tmp_path) == first
+
+
+def test_a_writer_that_comes_second_with_other_content_changes_nothing(tmp_path: Path) -> None:
+    """A conflict is an error, and every file that the winner committed stays as it is."""
+    manifest = finish(tmp_path)
+    names = ["manifest.json", "rejects.parquet", *(f"shards/{shard.name}" for shard in manifest.shards)]
+    committed = {name: (tmp_path / name).read_bytes() for name in names}
+
+    other = replace(rows_of(UNITS[3]), paths=["cat/renamed.png"] * 50)
+    shard = write_shard(tmp_path, other)
     records = completed_units(tmp_path, UNITS)
+    records[1] = replace(records[1], rejects=(replace(REJECT, reason="corrupt"),))
+    records[3] = replace(records[3], shard=shard.name, sha256=shard.sha256, size_bytes=shard.size_bytes)
     with pytest.raises(StorageError, match="another writer"):
-        commit(tmp_path, fingerprint="f" * 16, classes=("cat", "cow"), units=UNITS, records=records, skipped={}, image=IMAGE)
+        commit(tmp_path, fingerprint="f" * 16, classes=("cat", "dog"), units=UNITS, records=records, skipped={"hidden": 1}, image=IMAGE)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == committed
+
+
+def test_shards_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    """A record whose shard is not in the folder, or not whole, means that a worker wrote elsewhere."""
+    records = {unit.index: write_unit(tmp_path, unit) for unit in UNITS}
+    (tmp_path / "shards" / records[0].shard).unlink()
+    (tmp_path / "shards" / records[2].shard).write_bytes(b"half")
+    with pytest.raises(StorageError, match=f"2 shards that workers wrote are not in .*{records[0].shard}"):
+        commit(tmp_path, fingerprint="f", classes=("a",), units=UNITS, records=records, skipped={}, image=IMAGE)
+    assert not is_prepared(tmp_path)
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    """Cut, empty, or of another kind: one error of storage, never another."""
+    content = finish(tmp_path).to_bytes()
+    for damaged in (
+        content[:200],
+        b"",
+        b"[]",
+        b"{}",
+        b'"text"',
+        content.replace(b'"splits": {', b'"splits": [{').replace(b"},", b"}],", 1),
+    ):
+        (tmp_path / "manifest.json").write_bytes(damaged)
+        with pytest.raises(StorageError, match="damaged"):
+            read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(content.replace(b'"skipped": {\n  "hidden": 1\n }', b'"skipped": "text"'))
+    with pytest.raises(StorageError, match="damaged"):
+        read_manifest(tmp_path)
 
 
 def test_two_writers_commit_one_data_set(tmp_path: Path) -> None:
@@ -144,14 +189,18 @@ def test_two_writers_commit_one_data_set(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
-    """Temporary files and shards that no record names are gone after the commit."""
+    """Temporary files of dead processes and shards that no record names are gone after the commit; a living writer's file stays."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / ".half.parquet.7.tmp").write_bytes(b"half")
+    (tmp_path / "shards" / f".half.parquet.{dead.pid}.tmp").write_bytes(b"half")
     (tmp_path / "shards" / ("0" * 32 + ".parquet")).write_bytes(b"orphan")
-    (tmp_path / ".manifest.json.7.tmp").write_bytes(b"half")
+    (tmp_path / f".manifest.json.{dead.pid}.tmp").write_bytes(b"half")
+    living = tmp_path / f".manifest.json.{os.getppid()}.tmp"
+    living.write_bytes(b"being written")
     manifest = finish(tmp_path)
     assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == sorted(shard.name for shard in manifest.shards)
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert list(tmp_path.glob(".*.tmp")) == [living]
 
 
 def test_shards_open_in_pandas_and_read_row_by_row(tmp_path: Path) -> None:

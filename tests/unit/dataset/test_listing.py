@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.dataset.fingerprint import fingerprint
 from orchestrator.dataset.listing import list_images, sample_id
 from orchestrator.dataset.splits import assign_splits
-from orchestrator.errors import JobError
+from orchestrator.errors import DataError, JobError
 
 
 def touch(path: Path, content: bytes = b"x") -> None:
@@ -23,6 +24,17 @@ def two_classes(root: Path, count: int = 20) -> Path:
         for number in range(count):
             touch(root / name / f"{number:03d}.jpg", bytes(number + 1))
     return root
+
+
+def make_deep_folder(folder: Path, name: str, levels: int) -> int:
+    """Folders inside one another, the path longer than any function takes at once; a descriptor of the innermost."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=descriptor)
+        inner = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    return descriptor
 
 
 def message(root: Path) -> str:
@@ -59,19 +71,54 @@ def test_what_is_left_out_is_counted_by_rule(tmp_path: Path) -> None:
     (source / "cat" / "outside.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     (source / "cat" / "dangling.jpg").symlink_to(source / "nowhere.jpg")
     (source / "cat" / "inside.jpg").symlink_to(source / "dog" / "001.jpg")
+    (source / "cat" / "circle.jpg").symlink_to("circle.jpg")
+    (source / "cat" / "puppies").symlink_to(source / "dog")
+    (source / "dogs").symlink_to(source / "dog")
+    (source / "bird" / "deep").mkdir(parents=True)
     os.mkfifo(source / "dog" / "pipe.jpg")
     listing = list_images(source)
 
     assert listing.table.num_rows == 41
     assert listing.skipped == {
+        "empty_class_folder": 1,
         "extension_not_of_an_image": 1,
         "hidden": 2,
         "image_outside_a_class_folder": 1,
         "not_a_class_folder": 1,
         "not_a_regular_file": 1,
-        "symlink_dangling": 1,
+        "symlink_dangling": 2,
         "symlink_outside": 1,
+        "symlink_to_folder": 2,
     }
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """Nothing is left out in silence: a path longer than the system takes is named."""
+    os.close(make_deep_folder(two_classes(tmp_path) / "cat", "d" * 250, 20))
+    with pytest.raises(DataError, match=r"cannot read .*dddd: File name too long"):
+        list_images(tmp_path)
+
+
+def test_folders_may_be_deep(tmp_path: Path) -> None:
+    """Images lie below their class at any depth that the system takes, more than Python calls functions in functions."""
+    deepest = make_deep_folder(two_classes(tmp_path) / "cat", "d", 1200)
+    os.close(os.open("1.jpg", os.O_CREAT, dir_fd=deepest))
+    os.close(deepest)
+    try:
+        assert list_images(tmp_path).table.num_rows == 41
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "cat" / "d")], check=True)  # deeper than shutil removes
+
+
+def test_empty_class_folders_of_splits_are_counted(tmp_path: Path) -> None:
+    """A class folder without images under train/ or test/ is no class, and not silent."""
+    two_classes(tmp_path / "train", 3)
+    two_classes(tmp_path / "test", 3)
+    (tmp_path / "train" / "bird").mkdir()
+    (tmp_path / "test" / "fish").mkdir()
+    listing = list_images(tmp_path)
+    assert listing.classes == ("cat", "dog")
+    assert listing.skipped == {"empty_class_folder": 2}
 
 
 def test_names_that_are_not_utf_8_are_listed(tmp_path: Path) -> None:
@@ -112,6 +159,8 @@ def test_sources_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     touch(tmp_path / "text" / "cat" / "1.txt")
     touch(tmp_path / "text" / "dog" / "1.txt")
     touch(tmp_path / "flat" / "1.jpg")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "cat").symlink_to(tmp_path / "one" / "cat")
 
     assert "no such folder" in message(tmp_path / "missing")
     assert "is not a folder" in message(tmp_path / "file")
@@ -119,6 +168,7 @@ def test_sources_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     assert "only one class: cat with 1 image" in message(tmp_path / "one")
     assert "no images, but these files: 2 .txt" in message(tmp_path / "text")
     assert "1 image lie in no class folder" in message(tmp_path / "flat")
+    assert "no images, but 1 link to folders" in message(tmp_path / "links")
 
 
 def test_splits_are_stratified_seeded_and_independent_of_order(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from orchestrator.images.decode import decode
+from orchestrator.images.orientation import read_orientation
 from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.verdict import Reason, Rejection
+from orchestrator.testing import one_colour_png, png_chunk
 
 LIMIT = 1_000_000
 
@@ -31,16 +33,23 @@ def encoded(extension: str, image: NDArray[np.uint8] | None = None) -> bytes:
     return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def png_of(width: int, height: int) -> bytes:
-    """A valid PNG of one colour: few bytes, many pixels."""
+def exif(orientation: int) -> bytes:
+    """EXIF metadata that hold an orientation and nothing else."""
+    return b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">H", orientation) + bytes(6)
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    packer = zlib.compressobj(9)
-    rows = b"".join(packer.compress(b"\0" * (width + 1)) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def turned(picture: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """What a viewer shows of a picture with that orientation (EXIF 2.32, section 4.6.4)."""
+    return {
+        1: picture,
+        2: picture[:, ::-1],
+        3: picture[::-1, ::-1],
+        4: picture[::-1],
+        5: picture.transpose(1, 0, 2),
+        6: np.rot90(picture, -1),
+        7: picture[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(picture),
+    }[orientation]
 
 
 def reason(data: bytes) -> Reason:
@@ -77,7 +86,7 @@ def test_grey_keeps_a_channel_axis() -> None:
         (encoded(".jpg")[:-40], Reason.TRUNCATED),
         (encoded(".webp")[:-40], Reason.TRUNCATED),
         (encoded(".bmp")[:-400], Reason.TRUNCATED),
-        (encoded(".png")[:20], Reason.TRUNCATED),
+        *[(encoded(".png")[:length], Reason.TRUNCATED) for length in range(20, 34)],
     ],
 )
 def test_each_kind_of_damage_has_its_reason(data: bytes, expected: Reason) -> None:
@@ -93,9 +102,9 @@ def test_damage_inside_a_png_is_corrupt() -> None:
 
 
 def test_a_bomb_is_rejected_by_its_header() -> None:
-    """A PNG of 50 KB that would unpack to 50 million pixels is never decoded."""
-    bomb = png_of(10_000, 5_000)
-    assert len(bomb) < 100_000
+    """A PNG of under 50 KB that would unpack to 50 million pixels is never decoded."""
+    bomb = one_colour_png(10_000, 5_000)
+    assert len(bomb) < 50_000
     assert sniff(bomb) == Header("png", 10_000, 5_000)
     assert reason(bomb) is Reason.TOO_LARGE
 
@@ -111,25 +120,33 @@ def test_animated_pictures_are_rejected() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
-    """The eight orientations of EXIF 2.3 are turned upright."""
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">H", orientation) + bytes(6)
+    """The eight orientations of EXIF are turned upright."""
+    metadata = b"Exif\0\0" + exif(orientation)
     data = encoded(".jpg")
-    turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
-    image = decode(turned, channels=3, max_pixels=LIMIT)
-    assert isinstance(image, np.ndarray)
+    image = decode(data[:2] + b"\xff\xe1" + struct.pack(">H", len(metadata) + 2) + metadata + data[2:], channels=3, max_pixels=LIMIT)
     plain = decode(data, channels=3, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
     assert isinstance(plain, np.ndarray)
-    upright = {
-        1: plain,
-        2: plain[:, ::-1],
-        3: plain[::-1, ::-1],
-        4: plain[::-1],
-        5: plain.transpose(1, 0, 2),
-        6: np.rot90(plain, -1),
-        7: plain[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(plain),
-    }
-    np.testing.assert_array_equal(image, upright[orientation])
+    np.testing.assert_array_equal(image, turned(plain, orientation))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("orientation", [0, *range(1, 9), 9])
+def test_transparent_pictures_are_turned_as_well(orientation: int, channels: int) -> None:
+    """OpenCV leaves pictures with transparency as they are; an orientation that EXIF does not know is upright."""
+    data = cv2.imencode(".png", np.dstack([gradient(), np.full((24, 40), 200, np.uint8)]))[1].tobytes()
+    image = decode(data[:33] + png_chunk(b"eXIf", exif(orientation)) + data[33:], channels=channels, max_pixels=LIMIT)
+    plain = decode(data, channels=channels, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    assert isinstance(plain, np.ndarray)
+    np.testing.assert_array_equal(image, turned(plain, orientation if 1 <= orientation <= 8 else 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]))
+def test_damaged_metadata_leave_the_picture_upright_or_turned(tail: bytes, start: bytes) -> None:
+    """Whatever stands in the metadata, the orientation is one of eight."""
+    assert read_orientation(start + tail) in range(1, 9)
 
 
 def test_transparency_shows_white() -> None:
@@ -140,6 +157,17 @@ def test_transparency_shows_white() -> None:
     assert isinstance(image, np.ndarray)
     assert image[0, 0].tolist() == [30, 20, 10]
     assert image[3, 3].tolist() == [255, 255, 255]
+
+
+def test_transparent_colours_of_a_palette_show_white() -> None:
+    """A palette whose first colour is transparent, behind a comment of any length."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0))
+    palette = png_chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60])) + png_chunk(b"tRNS", bytes([0, 255]))
+    pixels = png_chunk(b"IDAT", zlib.compress(b"\0\0\1")) + png_chunk(b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"tEXt", b"Comment\0" + b"x" * 5000) + palette + pixels
+    image = decode(data, channels=3, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    assert image.tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
 def test_16_bit_samples_are_scaled() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +38,24 @@ def test_crop_keeps_the_centre_and_pad_keeps_everything() -> None:
     assert (padded[10:20] == image).all()
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("shape", [(1, 20_000, 3), (20_000, 1, 3)])
+def test_a_picture_of_one_line_takes_little_memory(shape: tuple[int, ...], fit: str) -> None:
+    """Its short side is enlarged a hundredfold, its long side is not."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert fit_image(np.zeros(shape, np.uint8), 224, fit).shape == (224, 224, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+@pytest.mark.parametrize("size", [20, 60])
+def test_crop_is_the_resized_centre_square(size: int) -> None:
+    """Down and up, a wide and a high picture: nothing of the middle is lost, nothing of the sides comes in."""
+    middle = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    expected = fit_image(middle, size, "squash")
+    np.testing.assert_array_equal(fit_image(np.pad(middle, ((0, 0), (15, 15), (0, 0))), size, "crop"), expected)
+    np.testing.assert_array_equal(fit_image(np.pad(middle, ((15, 15), (0, 0), (0, 0))), size, "crop"), expected)
+
+
 @pytest.mark.parametrize("store", ["png", "raw"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_lossless_stores_give_back_the_pixels(store: str, channels: int) -> None:
@@ -59,9 +79,11 @@ def test_jpeg_is_close_and_deterministic() -> None:
 
 @pytest.mark.parametrize("store", ["png", "jpeg", "raw"])
 def test_damaged_stored_pictures_are_named(store: str) -> None:
-    """Bytes that hold no picture of that shape are an error, not a grey square."""
-    with pytest.raises(DataError):
-        decode_stored(b"nothing", store, np.empty((8, 8, 3), np.uint8))
+    """Bytes that hold no picture, or one of another shape, are an error, not a grey square."""
+    other = encode(np.zeros((4, 9, 3), np.uint8), store, 95)
+    for data in (b"nothing", b"", other, encode(np.zeros((8, 8, 3), np.uint8), store, 95)[:40]):
+        with pytest.raises(DataError, match=f"{len(data)} stored bytes do not hold a {store} picture"):
+            decode_stored(data, store, np.empty((8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("step", [RandomCrop(2), RandomCrop(40), HorizontalFlip(0.5)])
@@ -85,6 +107,15 @@ def test_crops_are_windows_of_the_reflected_picture() -> None:
         cropped = augment(image, (RandomCrop(3),), augmentation_rng(0, epoch, b"x"))
         padded = np.pad(image[..., 0], 3, mode="reflect")
         assert any(np.array_equal(cropped[..., 0], padded[top : top + 10, left : left + 10]) for top in range(7) for left in range(7))
+
+
+@pytest.mark.parametrize("steps", [(HorizontalFlip(1.0), RandomCrop(2)), (RandomCrop(2), HorizontalFlip(1.0))])
+def test_steps_follow_one_another(steps: tuple[Step, ...]) -> None:
+    """The second step changes what the first one made."""
+    image = np.random.default_rng(4).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    by_hand = augmentation_rng(1, 2, b"x")
+    expected = steps[1].apply(np.ascontiguousarray(steps[0].apply(image, by_hand)), by_hand)
+    np.testing.assert_array_equal(augment(image, steps, augmentation_rng(1, 2, b"x")), expected)
 
 
 def test_flips_happen_as_often_as_asked() -> None:

@@ -1,0 +1,1 @@
+"""One worker's work: models, the loop, checkpoints, metrics. torch, and no Ray."""

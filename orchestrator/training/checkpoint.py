@@ -1,0 +1,140 @@
+"""Checkpoints that are complete, hashed and finite, or not there.
+
+A checkpoint is a folder `step-<number>` with the state and a manifest of hashes. It is written under another name,
+made durable, and renamed; a reader takes the newest one whose hashes agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orchestrator.durable import storage_error, sync_folder
+from orchestrator.errors import TrainingError
+
+STATE = "state.pt"
+MANIFEST = "manifest.json"
+KEPT = 2
+"""Checkpoints that stay; the older one is there for the day the newer one is damaged."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next step to be trained."""
+
+    epoch: int
+    step: int
+    global_step: int
+
+
+START = Position(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that verified."""
+
+    name: str
+    position: Position
+    state: dict[str, Any]
+
+
+@dataclass
+class CheckpointStore:
+    """The checkpoints of a run."""
+
+    folder: Path
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+    """Name and reason of each checkpoint that was found and not used."""
+
+    def save(self, position: Position, state: dict[str, Any]) -> str:
+        """Write a checkpoint and forget the oldest ones.
+
+        Returns:
+            Its name.
+
+        Raises:
+            TrainingError: A parameter is not finite; nothing is written.
+            StorageError: The storage is full or does not take the files.
+        """
+        check_finite(state["model"])
+        name = f"step-{position.global_step:08d}-{position.epoch:04d}"
+        temporary = self.folder / f".{name}.tmp"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            digest = _write_state(temporary / STATE, state)
+            manifest = {"epoch": position.epoch, "step": position.step, "global_step": position.global_step, "torch": torch.__version__}
+            _write_durably(temporary / MANIFEST, json.dumps(manifest | {"files": {STATE: digest}}).encode())
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            temporary.rename(self.folder / name)
+            sync_folder(self.folder)
+            self._prune()
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise storage_error(error, self.folder / name) from error
+        return name
+
+    def newest(self) -> LoadedCheckpoint | None:
+        """The newest checkpoint that verifies; the ones passed over are in `damaged`."""
+        return next(self._verified(load=True), None)
+
+    def position(self) -> Position:
+        """Where the newest checkpoint that verifies stands, without loading its tensors."""
+        return next((checkpoint.position for checkpoint in self._verified(load=False)), START)
+
+    def _verified(self, *, load: bool) -> Iterator[LoadedCheckpoint]:
+        for path in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                manifest = json.loads((path / MANIFEST).read_bytes())
+                content = (path / STATE).read_bytes()
+                position = Position(manifest["epoch"], manifest["step"], manifest["global_step"])
+                if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]:
+                    raise ValueError(f"the hash of {STATE} is wrong")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self.damaged.append((path.name, f"{type(error).__name__}: {error}"))
+                continue
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if load else {}
+            yield LoadedCheckpoint(path.name, position, state)
+
+    def _prune(self) -> None:
+        for path in sorted(self.folder.glob("step-*"), reverse=True)[KEPT:]:
+            shutil.rmtree(path)
+
+
+def resume_position(checkpoints: Path) -> Position:
+    """Where training goes on; the start when there is no usable checkpoint."""
+    return CheckpointStore(checkpoints).position()
+
+
+def check_finite(model: dict[str, torch.Tensor]) -> None:
+    """Raises:
+    TrainingError: A parameter or a statistic is NaN or infinite.
+    """
+    broken = [name for name, tensor in model.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise TrainingError(f"the weights are not finite: {', '.join(broken[:3])}", "lower train.lr; the last checkpoint is from before")
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> str:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    _write_durably(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

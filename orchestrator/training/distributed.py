@@ -1,0 +1,99 @@
+"""What the workers of a group do together; alone, each of these is the obvious thing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from orchestrator.errors import TrainingError
+
+
+def world() -> tuple[int, int]:
+    """Rank and number of workers."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """Average gradients over the workers; buffers are averaged at the end of an epoch instead of sent at every step."""
+    if world()[1] == 1:
+        return model
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def all_reduce_max(values: Sequence[int], device: torch.device) -> list[int]:
+    """The largest of each value over all workers."""
+    if world()[1] == 1:
+        return list(values)
+    tensor = torch.tensor(list(values), dtype=torch.int32, device=device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return [int(value) for value in tensor.tolist()]
+
+
+def sum_across(values: Sequence[float], device: torch.device) -> list[float]:
+    """The sum of each value over all workers, in double precision."""
+    if world()[1] == 1:
+        return list(values)
+    tensor = torch.tensor(list(values), dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return [float(value) for value in tensor.tolist()]
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Give every worker the mean of all workers' batch statistics; counters are equal already."""
+    workers = world()[1]
+    if workers == 1:
+        return
+    for buffer in unwrap(model).buffers():
+        if buffer.is_floating_point():
+            dist.all_reduce(buffer)
+            buffer /= workers
+
+
+def gather_buffers(model: nn.Module) -> list[dict[str, torch.Tensor]]:
+    """The buffers of every worker, by rank."""
+    own = {name: buffer.detach().cpu().clone() for name, buffer in unwrap(model).named_buffers()}
+    if world()[1] == 1:
+        return [own]
+    gathered: list[dict[str, torch.Tensor]] = [{} for _ in range(world()[1])]
+    dist.all_gather_object(gathered, own)
+    return gathered
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hash of all parameters and buffers, bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in unwrap(model).state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_same_weights(model: nn.Module) -> str:
+    """Prove that all workers hold the same weights.
+
+    Returns:
+        Their hash.
+
+    Raises:
+        TrainingError: Named ranks differ from rank 0.
+    """
+    own = weights_sha256(model)
+    rank, workers = world()
+    if workers == 1:
+        return own
+    digests = [""] * workers
+    dist.all_gather_object(digests, own)
+    strays = [number for number, digest in enumerate(digests) if digest != digests[0]]
+    if strays:
+        raise TrainingError(f"the workers diverged: ranks {strays} hold other weights than rank 0", "the gradients are not averaged; report this with the run folder")
+    return digests[rank]

@@ -1,0 +1,192 @@
+"""The training of one worker from beginning to end.
+
+Intended behaviour; any difference is a bug:
+1. All workers take the same steps in the same order and hold the same parameters after each.
+2. After an epoch: statistics are averaged, weights compared, validation images counted, the model written when it is the one to
+   keep, and only then the checkpoint that says so.
+3. Killed anywhere and started again, the worker continues at the newest checkpoint and computes the same bits on the same machine.
+4. A wish to stop ends training after the current step, with a checkpoint of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+from orchestrator.errors import TrainingError
+from orchestrator.training.batch import Batch
+from orchestrator.training.checkpoint import CheckpointStore, Position
+from orchestrator.training.distributed import all_reduce_max, check_same_weights
+from orchestrator.training.export import write_model
+from orchestrator.training.models import count_parameters
+from orchestrator.training.timing import Stopwatch
+from orchestrator.training.trainer import Trainer
+from orchestrator.training.work import Control, Record, TrainResult, TrainWork
+
+PROGRESS_EVERY_S = 1.0
+
+
+def train_worker(work: TrainWork, feed: Iterator[Batch], control: Control, record: Record) -> TrainResult:
+    """Train until the last epoch, or until somebody asks to stop.
+
+    Args:
+        work: What to do.
+        feed: This worker's micro-batches, from the position of the newest checkpoint on: for each epoch the training
+            micro-batches of its steps, then its share of the validation batches.
+        control: Asked by rank 0 after every step.
+        record: Writes events; called by rank 0 alone.
+
+    Raises:
+        TrainingError: The loss is not finite, the workers diverged, or the feed is out of order.
+        StorageError: A checkpoint or the model could not be written.
+    """
+    return _Loop(work, feed, control, record).run()
+
+
+class _Loop:
+    def __init__(self, work: TrainWork, feed: Iterator[Batch], control: Control, record: Record) -> None:
+        self.work, self.feed, self.control = work, feed, control
+        self.trainer = Trainer(work)
+        self.store = CheckpointStore(work.checkpoints)
+        self.leads = self.trainer.rank == 0
+        self.record: Record = record if self.leads else lambda *_, **__: None
+        self.watch = Stopwatch()
+        self.saved_at = self.shown_at = time.perf_counter()
+        self.shown = (0, 0.0)
+        self.losses: list[float] = []
+
+    def run(self) -> TrainResult:
+        plan, trainer, started = self.work.plan, self.trainer, time.perf_counter()
+        self._resume()
+        while trainer.position.epoch < plan.epochs:
+            if not self._train_epoch():
+                position = trainer.position
+                self.record("TrainingStopped", epoch=position.epoch, step=position.step, global_step=position.global_step)
+                return TrainResult(stopped=True, best_epoch=trainer.best_epoch, best_accuracy=trainer.best_accuracy)
+        self.record(
+            "TrainingFinished",
+            epochs=plan.epochs,
+            best_epoch=trainer.best_epoch,
+            best_validation_accuracy=trainer.best_accuracy,
+            seconds=round(time.perf_counter() - started, 1),
+        )
+        return TrainResult(stopped=False, best_epoch=trainer.best_epoch, best_accuracy=trainer.best_accuracy)
+
+    def _resume(self) -> None:
+        checkpoint = self.store.newest()
+        for name, reason in self.store.damaged:
+            self.record("CheckpointRejected", name=name, reason=reason)
+        if checkpoint is not None:
+            self.trainer.load_state_dict(checkpoint.state, checkpoint.position)
+        self.record(
+            "TrainingStarted",
+            parameters=count_parameters(self.trainer.model),
+            workers=self.trainer.workers,
+            device=str(self.trainer.device),
+            resumed_from_step=self.trainer.position.global_step,
+        )
+
+    def _train_epoch(self) -> bool:
+        """Train the rest of an epoch; False when somebody asked to stop before its end."""
+        plan, trainer = self.work.plan, self.trainer
+        self.watch = Stopwatch()
+        self.shown_at, self.shown = time.perf_counter(), (trainer.position.step, 0.0)
+        first = trainer.position.step
+        while trainer.position.step < plan.steps_per_epoch:
+            loss = trainer.train_step(self.feed, self.watch)
+            stop, save = self._agree(loss)
+            self.losses.append(loss)
+            self._show()
+            if stop or (save and trainer.position.step < plan.steps_per_epoch):
+                self._save(trainer.position)
+            if stop:
+                return False
+        self._end_epoch(images=(plan.steps_per_epoch - first) * plan.micro_batches * plan.micro_batch_rows)
+        return True
+
+    def _agree(self, loss: float) -> tuple[bool, bool]:
+        """What all workers do next; rank 0 knows the clock and the wish to stop, each knows its own loss."""
+        due = self.leads and time.perf_counter() - self.saved_at >= self.work.job.train.checkpoint_s
+        wish = self.leads and self.control.stop_requested()
+        with self.watch.measure("compute"):
+            stop, save, broken = all_reduce_max([int(wish), int(due), int(not math.isfinite(loss))], self.trainer.device)
+        if broken:
+            position = self.trainer.position
+            newest = self.store.position().global_step
+            where = f"after step {position.step} of epoch {position.epoch + 1}"
+            raise TrainingError(f"the loss is not finite {where}", f"lower train.lr; the checkpoint of step {newest} is from before")
+        return bool(stop), bool(save)
+
+    def _end_epoch(self, images: int) -> None:
+        trainer, epoch = self.trainer, self.trainer.position.epoch
+        train_loss, train_accuracy = trainer.end_epoch()
+        digest = check_same_weights(trainer.wrapped)
+        self.record("WeightsVerified", epoch=epoch, sha256=digest, workers=trainer.workers)
+        found = trainer.validate(self.feed, self._validation_batches(), self.watch)
+        self._keep_model(epoch, None if found is None else found[1])
+        trainer.begin_epoch(epoch + 1)
+        self._save(trainer.position)
+        seconds = self.watch.elapsed
+        self.record(
+            "EpochFinished",
+            epoch=epoch,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=None if found is None else found[0],
+            validation_accuracy=None if found is None else found[1],
+            seconds=round(seconds, 3),
+            images=images,
+            images_per_s=round(images / seconds, 1),
+            **self.watch.parts(),
+        )
+
+    def _validation_batches(self) -> int:
+        """Batches of this worker, those of no image included."""
+        batches = -(-self.work.validation_rows // self.work.job.evaluate.batch)
+        return -(-batches // self.trainer.workers)
+
+    def _keep_model(self, epoch: int, accuracy: float | None) -> None:
+        """Write the model when this epoch is the best one so far, or when the last one counts."""
+        trainer = self.trainer
+        latest = self.work.job.train.select == "last" or accuracy is None
+        better = accuracy is not None and (trainer.best_accuracy is None or accuracy > trainer.best_accuracy)
+        if not latest and not better:
+            return
+        trainer.best_epoch, trainer.best_accuracy = epoch, accuracy
+        if self.leads:
+            write_model(self.work.model_folder, trainer.wrapped, self.work.job.model, self.work.classes, self.work.preprocess)
+
+    def _save(self, position: Position) -> None:
+        """All workers give their part; rank 0 writes."""
+        begin = time.perf_counter()
+        with self.watch.measure("checkpoint"):
+            state = self.trainer.state_dict()
+            name = self.store.save(position, state) if self.leads else ""
+        self.saved_at = time.perf_counter()
+        self.record("CheckpointSaved", step=position.global_step, epoch=position.epoch, name=name, seconds=round(self.saved_at - begin, 3))
+
+    def _show(self) -> None:
+        """At most one event a second."""
+        now, plan, position = time.perf_counter(), self.work.plan, self.trainer.position
+        seconds = now - self.shown_at
+        if not self.leads or seconds < PROGRESS_EVERY_S:
+            return
+        step_before, wait_before = self.shown
+        steps = position.step - step_before
+        wait = self.watch.seconds["wait"]
+        self.record(
+            "Progress",
+            epoch=position.epoch,
+            step=position.step,
+            steps_per_epoch=plan.steps_per_epoch,
+            global_step=position.global_step,
+            total_steps=plan.total_steps,
+            loss=sum(self.losses) / len(self.losses),
+            lr=self.trainer.learning_rate,
+            images_per_s=round(steps * plan.micro_batches * plan.micro_batch_rows / seconds, 1),
+            wait_share=round((wait - wait_before) / seconds, 4),
+            eta_s=round((plan.total_steps - position.global_step) * seconds / max(1, steps), 1),
+        )
+        self.shown_at, self.shown = now, (position.step, wait)
+        self.losses.clear()

@@ -1,0 +1,27 @@
+"""From stored pixels to what a network takes, on the device of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """uint8 (N, H, W, C) to float32 (N, C, H, W): scaled to 0..1, then shifted and scaled for each channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std, dtype=torch.float32)))
+        self.register_buffer("shift", -torch.tensor(mean, dtype=torch.float32) / torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() * self.scale + self.shift).permute(0, 3, 1, 2).contiguous()  # type: ignore[operator]
+
+
+def to_device(values: NDArray[np.uint8] | NDArray[np.int64], device: torch.device) -> Tensor:
+    """A tensor of its own memory: the arrays of a batch may be read-only views of shared memory."""
+    return torch.from_numpy(values.copy()).to(device, non_blocking=True)

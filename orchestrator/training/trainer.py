@@ -1,0 +1,172 @@
+"""The state of one training worker and what happens in one global step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from orchestrator.errors import TrainingError
+from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.checkpoint import START, Position
+from orchestrator.training.distributed import average_buffers, gather_buffers, sum_across, unwrap, world, wrap
+from orchestrator.training.models import build_model
+from orchestrator.training.normalise import Normalize, to_device
+from orchestrator.training.optim import build_optimizer, learning_rate, set_learning_rate
+from orchestrator.training.timing import Stopwatch, Sums
+from orchestrator.training.work import TrainWork
+
+
+class Trainer:
+    """Model, optimiser and position of one worker.
+
+    Every worker seeds torch alike and builds the same weights; from then on they receive the same averaged gradients.
+    """
+
+    def __init__(self, work: TrainWork) -> None:
+        torch.set_num_threads(work.plan.threads)
+        torch.manual_seed(work.job.train.seed)
+        self.work = work
+        self.rank, self.workers = world()
+        self.device = torch.device(work.plan.device)
+        self.model = build_model(work.job.model, num_classes=len(work.classes), in_channels=work.in_channels).to(self.device)
+        self.normalize = Normalize(work.mean, work.std).to(self.device)
+        self.optimizer = build_optimizer(self.model, work.job.train)
+        self.position = START
+        self.best_epoch = 0
+        self.best_accuracy: float | None = None
+        self.sums = Sums()
+        self.wrapped = wrap(self.model, self.device)
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches of a global step that this worker takes."""
+        return self.work.plan.micro_batches // self.workers
+
+    def train_step(self, feed: Iterator[Batch], watch: Stopwatch) -> float:
+        """One optimiser step.
+
+        Returns:
+            The mean loss of this worker's images.
+
+        Raises:
+            TrainingError: The feed is out of order.
+        """
+        self.wrapped.train()
+        plan = self.work.plan
+        set_learning_rate(self.optimizer, self.learning_rate)
+        total = 0.0
+        for number in range(self.micro_batches):
+            batch = self._next(feed, Phase.TRAIN, self.position.step, watch)
+            with watch.measure("compute"):
+                last = number == self.micro_batches - 1
+                total += self._accumulate(batch, last=last)
+        with watch.measure("compute"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        step = self.position.step + 1
+        self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
+        return total / self.micro_batches
+
+    @property
+    def learning_rate(self) -> float:
+        return learning_rate(self.position.global_step, self.work.plan.total_steps, self.work.job.train)
+
+    def _accumulate(self, batch: Batch, *, last: bool) -> float:
+        """Add the gradient of one micro-batch; workers exchange gradients with the last one alone."""
+        labels = to_device(batch.labels, self.device)
+        apart = self.wrapped.no_sync() if isinstance(self.wrapped, DistributedDataParallel) and not last else nullcontext()
+        with apart:
+            logits = self.wrapped(self.normalize(to_device(batch.images, self.device)))
+            loss = functional.cross_entropy(logits, labels, label_smoothing=self.work.job.train.label_smoothing)
+            (loss / self.micro_batches).backward()
+        mean = float(loss.detach())
+        correct = int((logits.detach().argmax(1) == labels).sum())
+        self.sums.add(mean * len(labels), correct, len(labels))
+        return mean
+
+    def _next(self, feed: Iterator[Batch], phase: Phase, step: int, watch: Stopwatch) -> Batch:
+        with watch.measure("wait"):
+            batch = next(feed, None)
+        due = (phase, self.position.epoch)
+        if batch is None:
+            raise TrainingError(f"the images ended before {phase} step {step} of epoch {self.position.epoch}", "report this with the run folder")
+        if (batch.phase, batch.epoch) != due or (phase is Phase.TRAIN and batch.step != step):
+            got = f"{batch.phase} step {batch.step} of epoch {batch.epoch}"
+            raise TrainingError(f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due", "report this with the run folder")
+        return batch
+
+    @torch.no_grad()
+    def validate(self, feed: Iterator[Batch], batches: int, watch: Stopwatch) -> tuple[float, float] | None:
+        """Loss and accuracy over all validation images, of all workers; absent when there are none.
+
+        Args:
+            feed: Yields this worker's share next, batches of no image included.
+            batches: How many of them.
+            watch: Takes the time.
+        """
+        if not batches:
+            return None
+        self.wrapped.eval()
+        sums = Sums()
+        for number in range(batches):
+            batch = self._next(feed, Phase.VALIDATION, number, watch)
+            with watch.measure("validate"):
+                if len(batch.labels):
+                    labels = to_device(batch.labels, self.device)
+                    logits = unwrap(self.wrapped)(self.normalize(to_device(batch.images, self.device))).float()
+                    loss = functional.cross_entropy(logits, labels, reduction="sum")
+                    sums.add(float(loss), int((logits.argmax(1) == labels).sum()), len(labels))
+        loss_sum, correct, rows = sum_across(sums.values(), self.device)
+        return loss_sum / rows, correct / rows
+
+    def end_epoch(self) -> tuple[float, float]:
+        """Average the statistics of the workers.
+
+        Returns:
+            Mean loss and accuracy over the training images of the epoch.
+        """
+        average_buffers(self.wrapped)
+        loss, correct, rows = sum_across(self.sums.values(), self.device)
+        return loss / max(1, rows), correct / max(1, rows)
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.position = Position(epoch, 0, epoch * self.work.plan.steps_per_epoch)
+        self.sums = Sums()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a later start needs; called by all workers together."""
+        sums: list[Sequence[float]] = [[0.0] * 3] * self.workers
+        if self.workers > 1:
+            torch.distributed.all_gather_object(sums, self.sums.values())
+        else:
+            sums = [self.sums.values()]
+        return {
+            "model": unwrap(self.wrapped).state_dict(),
+            "buffers": gather_buffers(self.wrapped),
+            "optimizer": self.optimizer.state_dict(),
+            "sums": [list(values) for values in sums],
+            "best_epoch": self.best_epoch,
+            "best_accuracy": math.nan if self.best_accuracy is None else self.best_accuracy,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], position: Position) -> None:
+        """Continue where `state_dict` was taken; with another number of workers all take the statistics of rank 0."""
+        unwrap(self.wrapped).load_state_dict(state["model"])
+        same = len(state["buffers"]) == self.workers
+        own = state["buffers"][self.rank if same else 0]
+        for name, buffer in unwrap(self.wrapped).named_buffers():
+            buffer.data.copy_(own[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        everyone = [sum(values) for values in zip(*state["sums"], strict=True)]
+        self.sums = Sums(*(state["sums"][self.rank] if same else everyone if self.rank == 0 else (0.0, 0.0, 0.0)))
+        self.best_epoch = state["best_epoch"]
+        self.best_accuracy = None if math.isnan(state["best_accuracy"]) else state["best_accuracy"]
+        torch.set_rng_state(state["rng"])
+        self.position = position

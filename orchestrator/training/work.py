@@ -1,0 +1,55 @@
+"""What a training worker is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.spec.job import JobSpec
+from orchestrator.plan.values import TrainPlan
+
+Record = Callable[..., None]
+"""`record("CheckpointSaved", step=10)` writes an event."""
+
+
+class Control(Protocol):
+    """Asked by rank 0 after every step."""
+
+    def stop_requested(self) -> bool:
+        """Somebody wants the workers to save and stop."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainWork:
+    """Everything that decides what a worker does, besides the images."""
+
+    job: JobSpec
+    plan: TrainPlan
+    classes: tuple[str, ...]
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    checkpoints: Path
+    model_folder: Path
+    validation_rows: int
+    """Images in the validation split."""
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        """What preprocess.json holds."""
+        image = self.job.data.image
+        return {"size": image.size, "channels": self.in_channels, "fit": image.fit, "mean": list(self.mean), "std": list(self.std)}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training ended."""
+
+    stopped: bool
+    """On request, before the last epoch."""
+    best_epoch: int
+    best_accuracy: float | None
+    """On the validation images; absent when there are none."""
