@@ -132,7 +132,7 @@ def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch]) -> 
 def predictions_table(predictions: Predictions) -> pa.Table:
     return pa.table(
         {
-            "id": [row.tobytes().hex() for row in predictions.ids],
+            "id": pa.array([row.tobytes().hex() for row in predictions.ids], pa.string()),
             "label": predictions.labels,
             "predicted": predictions.predicted,
             "probability": predictions.probability,
@@ -147,8 +147,8 @@ def read_parts(parts: Path) -> Predictions:
     """What all workers predicted, in any order."""
     table = pa.concat_tables([pq.read_table(path) for path in sorted(parts.glob("part-*.parquet"))])
     ids = np.frombuffer(b"".join(bytes.fromhex(value) for value in table["id"].to_pylist()), np.uint8).reshape(-1, 16)
-    columns = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
-    return Predictions(ids=ids, **columns)
+    columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("id", "label")}
+    return Predictions(ids=ids, labels=table["label"].to_numpy(), **columns)
 
 
 def write_mistakes(folder: RunFolder, predictions: Predictions, manifest: Manifest, data: Path, split: str, count: int) -> None:
