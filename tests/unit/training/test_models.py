@@ -1,0 +1,80 @@
+"""Networks, optimiser and learning rate, against values worked out by hand or published."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from orchestrator.spec.job import ModelSpec, TrainSpec
+from orchestrator.training.models import build_model, count_parameters
+from orchestrator.training.normalise import Normalize
+from orchestrator.training.optim import build_optimizer, learning_rate
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)])
+def test_large_networks_have_torchvisions_parameters(name: str, parameters: int) -> None:
+    """The counts for 1,000 classes are those that torchvision publishes."""
+    assert count_parameters(build_model(ModelSpec(name=name), num_classes=1000, in_channels=3)) == parameters
+
+
+def test_names_and_shapes_are_torchvisions() -> None:
+    """Weight files of torchvision's ResNet-50 fit: stems, blocks, projections and the last layer are named alike."""
+    state = build_model(ModelSpec(name="resnet50"), num_classes=1000, in_channels=3).state_dict()
+    blocks = {1: 3, 2: 4, 3: 6, 4: 3}
+    norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    names = ["conv1.weight", "fc.weight", "fc.bias", *(f"bn1.{part}" for part in norm)]
+    for layer, count in blocks.items():
+        for block in range(count):
+            place = f"layer{layer}.{block}"
+            names += [f"{place}.conv{number}.weight" for number in (1, 2, 3)]
+            names += [f"{place}.bn{number}.{part}" for number in (1, 2, 3) for part in norm]
+        names += [f"layer{layer}.0.downsample.0.weight", *(f"layer{layer}.0.downsample.1.{part}" for part in norm)]
+    assert sorted(state) == sorted(names)
+    assert state["conv1.weight"].shape == (64, 3, 7, 7)
+    assert state["layer2.0.conv2.weight"].shape == (128, 128, 3, 3)
+    assert state["layer4.0.downsample.0.weight"].shape == (2048, 1024, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet18", "resnet50"])
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_network_takes_every_kind_of_image(name: str, norm: str, channels: int) -> None:
+    """Logits have one column a class; with group normalisation there is no buffer."""
+    model = build_model(ModelSpec(name=name, norm=norm), num_classes=7, in_channels=channels).eval()
+    assert model(torch.zeros(2, channels, 32, 32)).shape == (2, 7)
+    assert (norm == "group") == (not list(model.buffers()))
+
+
+def test_normalisation_is_the_textbook_one() -> None:
+    """(x / 255 - mean) / std, with the channels moved to the front."""
+    images = torch.arange(2 * 3 * 4 * 3, dtype=torch.uint8).reshape(2, 3, 4, 3)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    expected = ((images.numpy() / 255 - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+    torch.testing.assert_close(Normalize(mean, std)(images), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_biases_and_normalisation_are_not_decayed() -> None:
+    """Weight decay applies to matrices and kernels alone; every parameter is in one group."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    for name in ("sgd", "adamw"):
+        decayed, plain = build_optimizer(model, TrainSpec(optimizer=name, weight_decay=0.1)).param_groups
+        assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+        assert [parameter.ndim for parameter in decayed["params"]] == [4, 2]
+        assert all(parameter.ndim == 1 for parameter in plain["params"])
+        assert len(plain["params"]) == 4
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    """Ten of a hundred steps of straight warm-up to the peak, then half a cosine; or constant."""
+    spec = TrainSpec(lr=0.4, warmup=0.1)
+    assert learning_rate(0, 100, spec) == pytest.approx(0.04)
+    assert learning_rate(9, 100, spec) == pytest.approx(0.4)
+    assert learning_rate(10, 100, spec) == pytest.approx(0.4)
+    assert learning_rate(55, 100, spec) == pytest.approx(0.2)
+    assert learning_rate(99, 100, spec) == pytest.approx(0.2 * (1 + math.cos(math.pi * 89 / 90)))
+    assert learning_rate(99, 100, TrainSpec(lr=0.4, schedule="constant")) == 0.4
+    assert learning_rate(0, 3, TrainSpec(lr=0.4, warmup=0.0)) == 0.4
