@@ -29,12 +29,18 @@ def join(rank: int, workers: int, port: int) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
 
 
+def leave() -> None:
+    """All together: a peer that is gone makes the last collective of another one abort."""
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 def train_rank(rank: int, workers: int, port: int, place: Path) -> None:
     join(rank, workers, port)
     work = make_work(place, workers=workers, norm="group", train={"select": "last"})
     feed = make_feed(micro_batches=workers, rank=rank, workers=workers)
     train_worker(work, feed, StopAfter(NEVER), Events())
-    dist.destroy_process_group()
+    leave()
 
 
 def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
@@ -50,7 +56,7 @@ def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
         check_same_weights(model)
     except TrainingError as error:
         (place / f"found-{rank}").write_text(str(error))
-    dist.destroy_process_group()
+    leave()
 
 
 def average_rank(rank: int, workers: int, port: int, place: Path) -> None:
@@ -59,7 +65,7 @@ def average_rank(rank: int, workers: int, port: int, place: Path) -> None:
     model.running_mean.fill_(float(rank))  # type: ignore[union-attr, operator]
     average_buffers(model)
     np.save(place / f"mean-{rank}.npy", model.running_mean.numpy())  # type: ignore[union-attr, operator]
-    dist.destroy_process_group()
+    leave()
 
 
 def spawn(target: Any, workers: int, place: Path) -> None:
