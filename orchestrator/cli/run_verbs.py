@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.spec.load import LoadedJob
-
     from orchestrator.launch.run import RunOutcome
     from orchestrator.plan.values import Plan
     from orchestrator.record.folder import Root, RunFolder
+    from orchestrator.spec.load import LoadedJob
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the job, for example train.epochs=3.")]
@@ -82,10 +81,9 @@ def evaluate(
 
 def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:
     """What a run would do, with reasons, without doing it."""
-    from orchestrator.spec.load import load_job
-
     from orchestrator.launch.run import STAGES, finished_stages, plan_job
     from orchestrator.launch.shape import local_shape
+    from orchestrator.spec.load import load_job
 
     decided, folder, found = plan_job(load_job(job, overrides or ()), _root(root), local_shape())
     if as_json:

@@ -29,6 +29,7 @@ BOUNDS = {
     "less_than": ("lt", "less than"),
 }
 NAME_RULE = "made of lower-case letters, digits and hyphens, at most 63, the first one no hyphen"
+TEXTS = {"string_too_short": "not be empty", "string_pattern_mismatch": f"be {NAME_RULE}"}
 
 
 def faults(errors: Sequence[PydanticError]) -> list[Fault]:
@@ -68,10 +69,8 @@ def _words(path: KeyPath, errors: Sequence[PydanticError]) -> str:
     if kind in BOUNDS:
         name, words = BOUNDS[kind]
         return f"must be {words} {_plain(first['ctx'][name])}, not {given(value)}"
-    if kind == "string_too_short":
-        return "must not be empty"
-    if kind == "string_pattern_mismatch":
-        return f"must be {NAME_RULE}, not {given(value)}"
+    if kind in TEXTS:
+        return f"must {TEXTS[kind]}, not {given(value)}"
     return f"must be {' or '.join(_wanted(error) for error in errors)}, not {given(value)}{_hint(errors, value)}"
 
 
@@ -80,7 +79,9 @@ def _wanted(error: PydanticError) -> str:
 
 
 def _hint(errors: Sequence[PydanticError], value: Any) -> str:
-    choices = [choice for error in errors if error["type"] == "literal_error" for choice in re.findall(r"'([^']*)'", error["ctx"]["expected"])]
+    choices = [
+        choice for error in errors if error["type"] == "literal_error" for choice in re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    ]
     near = nearest(value, choices) if isinstance(value, str) else None
     return f'; did you mean "{near}"?' if near else ""
 
@@ -89,7 +90,7 @@ def _unknown(path: KeyPath) -> str:
     key = str(path[-1])
     section = section_at(path[:-1])
     known = list(section.model_fields) if section else []
-    if ":" in key and key.split(":")[0] in known:
+    if ":" in key and key.split(":", maxsplit=1)[0] in known:
         return "a space is missing after the colon"
     elsewhere = [dotted(other) for other in all_paths() if other[-1] == key]
     near = elsewhere or [found for found in [nearest(key, known) or _near_elsewhere(key)] if found]

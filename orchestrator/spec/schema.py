@@ -17,7 +17,7 @@ def job_schema() -> dict[str, Any]:
     names = {"enum": list(AugmentStep.model_fields), "description": "The augmentation with its defaults."}
     one = {key: value for key, value in step.items() if key != "description"} | {"minProperties": 1, "maxProperties": 1}
     schema["$defs"]["AugmentStep"] = {"description": step["description"], "anyOf": [names, one]}
-    return {"$schema": DIALECT, "title": "Job file"} | schema
+    return {"$schema": DIALECT, "title": "Job file", **schema}
 
 
 def schema_text() -> str:

@@ -79,7 +79,9 @@ def load_yaml(text: str, file: str) -> Document:
     if data is None:
         raise job_error((Problem(file, "the file is empty; a job needs at least a name and data: {source: FOLDER}"),))
     if not isinstance(data, dict):
-        raise job_error((Problem(place(builder.positions[()].line), "a job is made of lines such as `name: my-job`; this is something else"),))
+        raise job_error(
+            (Problem(place(builder.positions[()].line), "a job is made of lines such as `name: my-job`; this is something else"),)
+        )
     return Document(file, data, builder.positions)
 
 
@@ -169,7 +171,7 @@ class _Builder:
         return value
 
     def _next(self) -> Any:
-        return self._loader.get_event()
+        return self._loader.get_event()  # type: ignore[no-untyped-call]  # its stubs leave it out
 
     def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
         self._check(event, path)

@@ -23,7 +23,7 @@ PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
 
 
-class FeedSource(Datasource):  # type: ignore[misc] -- Ray ships no types
+class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
     """One read task for each span of the feed; a task yields its micro-batches one by one."""
 
     def __init__(self, feed: Feed) -> None:

@@ -142,7 +142,8 @@ def check_rejects(manifest: Manifest, spec: DataSpec, data: Path) -> None:
     share = manifest.rejects / listed
     if share > spec.max_bad_fraction:
         raise DataError(
-            f"{manifest.rejects:,} of {listed:,} images could not be read ({share:.1%}); data.max_bad_fraction allows {spec.max_bad_fraction:.1%}",
+            f"{manifest.rejects:,} of {listed:,} images could not be read ({share:.1%}); "
+            f"data.max_bad_fraction allows {spec.max_bad_fraction:.1%}",
             f"the reasons are in {rejects}; remove those files, or raise data.max_bad_fraction",
         )
 

@@ -20,8 +20,8 @@ from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.feed import Feed, FeedStart
 from orchestrator.stages.stopping import StopFile, StopRequest
 from orchestrator.training.batch import Batch
-from orchestrator.training.distributed import world
 from orchestrator.training.checkpoint import resume_position
+from orchestrator.training.distributed import world
 from orchestrator.training.loop import train_worker
 from orchestrator.training.work import TrainResult, TrainWork
 

@@ -98,8 +98,7 @@ class CheckpointStore:
                 manifest = json.loads((path / MANIFEST).read_bytes())
                 content = (path / STATE).read_bytes()
                 position = Position(manifest["epoch"], manifest["step"], manifest["global_step"])
-                if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]:
-                    raise ValueError(f"the hash of {STATE} is wrong")
+                check_hash(content, manifest["files"][STATE])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self.damaged.append((path.name, f"{type(error).__name__}: {error}"))
                 continue
@@ -109,6 +108,12 @@ class CheckpointStore:
     def _prune(self) -> None:
         for path in sorted(self.folder.glob("step-*"), reverse=True)[KEPT:]:
             shutil.rmtree(path)
+
+
+def check_hash(content: bytes, expected: str) -> None:
+    """Raises: ValueError: The state is not the one that was saved."""
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(f"the hash of {STATE} is wrong")
 
 
 def resume_position(checkpoints: Path) -> Position:

@@ -56,7 +56,7 @@ def average_buffers(model: nn.Module) -> None:
     for buffer in unwrap(model).buffers():
         if buffer.is_floating_point():
             dist.all_reduce(buffer)
-            buffer /= workers
+            buffer.div_(workers)
 
 
 def gather_buffers(model: nn.Module) -> list[dict[str, torch.Tensor]]:
@@ -95,5 +95,8 @@ def check_same_weights(model: nn.Module) -> str:
     dist.all_gather_object(digests, own)
     strays = [number for number, digest in enumerate(digests) if digest != digests[0]]
     if strays:
-        raise TrainingError(f"the workers diverged: ranks {strays} hold other weights than rank 0", "the gradients are not averaged; report this with the run folder")
+        raise TrainingError(
+            f"the workers diverged: ranks {strays} hold other weights than rank 0",
+            "the gradients are not averaged; report this with the run folder",
+        )
     return digests[rank]

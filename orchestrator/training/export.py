@@ -44,7 +44,9 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     except FileNotFoundError as error:
         raise StorageError(f"{folder / WEIGHTS} is missing", "train the run again") from error
     if hashlib.sha256(content).hexdigest() != facts["weights_sha256"]:
-        raise StorageError(f"{folder / WEIGHTS} is damaged, or from another epoch than model.json", "resume the run: it writes the model again")
+        raise StorageError(
+            f"{folder / WEIGHTS} is damaged, or from another epoch than model.json", "resume the run: it writes the model again"
+        )
     spec = ModelSpec(name=facts["name"], norm=facts["norm"])
     model = build_model(spec, num_classes=facts["num_classes"], in_channels=facts["in_channels"])
     model.load_state_dict(load(content))

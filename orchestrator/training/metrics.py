@@ -44,7 +44,9 @@ def check_complete(predictions: Predictions, expected_rows: int) -> None:
     """
     rows, different = len(predictions.ids), len(np.unique(predictions.ids, axis=0))
     if rows != expected_rows or different != rows:
-        raise TrainingError(f"{expected_rows:,} images were to be predicted once each, but there are {rows:,} predictions of {different:,} images")
+        raise TrainingError(
+            f"{expected_rows:,} images were to be predicted once each, but there are {rows:,} predictions of {different:,} images"
+        )
 
 
 def summarize(predictions: Predictions, classes: Sequence[str], split: str) -> dict[str, Any]:

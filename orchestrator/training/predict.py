@@ -49,4 +49,6 @@ def predict_batch(model: nn.Module, normalize: nn.Module, batch: Batch, device: 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """One after the other."""
-    return Predictions(**{field.name: np.concatenate([getattr(part, field.name) for part in (NOTHING, *parts)]) for field in fields(NOTHING)})
+    return Predictions(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in (NOTHING, *parts)]) for field in fields(NOTHING)}
+    )

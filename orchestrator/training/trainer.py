@@ -84,7 +84,7 @@ class Trainer:
         with apart:
             logits = self.wrapped(self.normalize(to_device(batch.images, self.device)))
             loss = functional.cross_entropy(logits, labels, label_smoothing=self.work.job.train.label_smoothing)
-            (loss / self.micro_batches).backward()
+            torch.autograd.backward(loss / self.micro_batches)
         mean = float(loss.detach())
         correct = int((logits.detach().argmax(1) == labels).sum())
         self.sums.add(mean * len(labels), correct, len(labels))
@@ -95,10 +95,14 @@ class Trainer:
             batch = next(feed, None)
         due = (phase, self.position.epoch)
         if batch is None:
-            raise TrainingError(f"the images ended before {phase} step {step} of epoch {self.position.epoch}", "report this with the run folder")
+            raise TrainingError(
+                f"the images ended before {phase} step {step} of epoch {self.position.epoch}", "report this with the run folder"
+            )
         if (batch.phase, batch.epoch) != due or (phase is Phase.TRAIN and batch.step != step):
             got = f"{batch.phase} step {batch.step} of epoch {batch.epoch}"
-            raise TrainingError(f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due", "report this with the run folder")
+            raise TrainingError(
+                f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due", "report this with the run folder"
+            )
         return batch
 
     @torch.no_grad()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator.spec.job import JobSpec
 from orchestrator.plan.values import TrainPlan
+from orchestrator.spec.job import JobSpec
 
 Record = Callable[..., None]
 """`record("CheckpointSaved", step=10)` writes an event."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from orchestrator.spec.load import load_job
 
 from orchestrator.launch.run import RunOutcome, RunRequest, run_job
 from orchestrator.record.folder import Root
+from orchestrator.spec.load import load_job
 from orchestrator.stages.environment import set_environment
 from orchestrator.testing import write_image_folder
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import Workshop
-from orchestrator.training.batch import Batch, Phase
 
 from orchestrator.dataset.manifest import read_manifest
 from orchestrator.images.augment import HorizontalFlip, RandomCrop
@@ -16,6 +15,7 @@ from orchestrator.plan.values import TrainPlan
 from orchestrator.stages.feed import Feed, FeedStart, epoch_order, spans
 from orchestrator.stages.in_process import batches_of
 from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, to_block
+from orchestrator.training.batch import Batch, Phase
 
 Make = Callable[..., Workshop]
 
