@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,28 @@ train: {{epochs: {epochs}, batch: 16, lr: 0.05, workers: 1, checkpoint_s: 0.5}}
 """
 
 
+@dataclass(frozen=True)
+class Program:
+    """A started program, and the file that receives all it prints."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait(self, deadline_s: float = 120) -> tuple[int, str]:
+        """Its exit code and its output."""
+        return self.process.wait(deadline_s), self.log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 class Shell:
     """Runs the program in a folder of its own."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        self.started: list[Program] = []
         self.environment = os.environ | {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1", "NO_COLOR": "1", "COLUMNS": "200"}
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,15 +56,13 @@ class Shell:
             [*PROGRAM, *arguments], cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=240, check=False
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*PROGRAM, *arguments],
-            cwd=self.place,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, *arguments: str) -> Program:
+        """In the background; what is still alive after the test is killed."""
+        log = self.place / f"output-{len(self.started)}.txt"
+        with log.open("w") as file:
+            process = subprocess.Popen([*PROGRAM, *arguments], cwd=self.place, env=self.environment, stdout=file, stderr=subprocess.STDOUT)
+        self.started.append(Program(process, log))
+        return self.started[-1]
 
     def write_job(self, *, images_per_class: int = 40, epochs: int = 2) -> Path:
         source = write_image_folder(self.place / "images", classes=("disc", "ring", "square"), images_per_class=images_per_class, size=16)
@@ -56,8 +72,11 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    for program in shell.started:
+        program.kill()
 
 
 def wait_until(happened: Callable[[], bool], deadline_s: float = 120) -> None:

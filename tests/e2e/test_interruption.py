@@ -15,42 +15,37 @@ def checkpoints(place: Path) -> list[Path]:
     return list(place.glob("runs/*/checkpoints/step-*"))
 
 
-def events(place: Path) -> list[dict[str, object]]:
-    (folder,) = place.glob("runs/*/events")
-    return read_events(folder)
-
-
 def named(place: Path, name: str) -> list[dict[str, object]]:
-    return [event for event in events(place) if event["event"] == name]
+    """The events of that name of the only run, in their order; none before there is a run."""
+    return [event for folder in place.glob("runs/*/events") for event in read_events(folder) if event["event"] == name]
 
 
 @pytest.mark.slow
 def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
-    """kill -9 of the program while Ray trains: the same command continues after the last checkpoint and finishes."""
+    """kill -9 of the program while Ray trains: the same command continues from a checkpoint, and Ctrl-C names the next command."""
     shell.write_job(images_per_class=60, epochs=400)
     program = shell.start("run", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
     program.kill()
-    program.wait()
-    shell.write_job(images_per_class=60, epochs=400)
     again = shell.start("run", "job.yaml")
     wait_until(lambda: any(event["resumed_from_step"] for event in named(shell.place, "TrainingStarted")))
-    again.send_signal(signal.SIGINT)
+    again.process.send_signal(signal.SIGINT)
 
-    output, _ = again.communicate(timeout=120)
-    assert again.returncode == 130, output
+    code, output = again.wait()
+    assert code == 130, output
     assert "orchestrator resume" in output
 
 
-def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(shell: Shell) -> None:
-    """Ctrl-C in the middle of training: exit code 130 and the command that continues, which then finishes the run."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM in the middle of training: exit code 130 and the command that continues, which then finishes the run."""
     shell.write_job(epochs=30)
     program = shell.start("run", "job.yaml", "--in-process")
-    wait_until(lambda: bool(list(shell.place.glob("runs/*/events/train-0.jsonl"))))
-    program.send_signal(signal.SIGINT)
-    output, _ = program.communicate(timeout=120)
+    wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
+    program.process.send_signal(sent)
+    code, output = program.wait()
 
-    assert program.returncode == 130, output
+    assert code == 130, output
     assert "Traceback" not in output
     (run,) = shell.place.glob("runs/*")
     assert f"orchestrator resume {run.name}" in output
@@ -68,7 +63,6 @@ def test_killed_prepare_keeps_finished_units_and_commits_the_same(shell: Shell) 
     program = shell.start("prepare", "job.yaml", "--in-process")
     wait_until(lambda: len(list(shell.place.glob("data/*/units/*.json"))) >= 3)
     program.kill()
-    program.wait()
     assert not list(shell.place.glob("data/*/manifest.json"))
 
     done = shell("prepare", "job.yaml", "--in-process")
@@ -82,10 +76,8 @@ def test_two_programs_do_not_work_on_one_run(shell: Shell) -> None:
     """While one program works on a run, a second one refuses with exit code 6 and names the first."""
     shell.write_job(epochs=200)
     first = shell.start("run", "job.yaml", "--in-process")
-    wait_until(lambda: bool(list(shell.place.glob("runs/*/events/run.jsonl"))))
+    wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
     second = shell("run", "job.yaml", "--in-process")
-    first.kill()
-    first.wait()
 
     assert second.returncode == 6, second.stderr
-    assert str(first.pid) in second.stderr
+    assert str(first.process.pid) in second.stderr

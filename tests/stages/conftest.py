@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,10 +12,7 @@ import pytest
 from orchestrator.launch.run import RunOutcome, RunRequest, run_job
 from orchestrator.record.folder import Root
 from orchestrator.spec.load import load_job
-from orchestrator.stages.environment import set_environment
 from orchestrator.testing import write_image_folder
-
-os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
 
 JOB = """\
 name: shapes
@@ -32,9 +28,8 @@ evaluate: {{batch: 16, mistakes: 5}}
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Ray on this machine, with as many logical CPUs as four workers and Ray Data need."""
-    set_environment(tmp_path_factory.mktemp("token") / "ray_token")
+def ray_cluster() -> Iterator[None]:
+    """Ray on this machine, one for all tests."""
     from orchestrator.plan.values import ClusterShape
     from orchestrator.stages.cluster import local_cluster
 
