@@ -14,6 +14,8 @@ from orchestrator.record.folder import Root
 from orchestrator.spec.load import load_job
 from orchestrator.testing import write_image_folder
 
+CLASSES = ("disc", "ring", "square")
+
 JOB = """\
 name: shapes
 data:
@@ -64,7 +66,7 @@ def make_workshop(tmp_path: Path) -> Callable[..., Workshop]:
 
     def make(images_per_class: int = 40, name: str = "work") -> Workshop:
         place = tmp_path / name
-        images = write_image_folder(place / "images", classes=("disc", "ring", "square"), images_per_class=images_per_class, size=16)
+        images = write_image_folder(place / "images", classes=CLASSES, images_per_class=images_per_class, size=16)
         job = place / "job.yaml"
         job.write_text(JOB.format(source=images))
         return Workshop(images, Root(place / "root"), job)
