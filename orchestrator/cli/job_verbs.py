@@ -64,17 +64,16 @@ def validate(job: JobFile, overrides: Overrides = None, as_json: AsJson = False)
 
 def show(job: JobFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Print a job with every default; the output is a job file itself."""
-    import yaml
-
     from orchestrator.spec.job import resolved
     from orchestrator.spec.load import load_job
+    from orchestrator.spec.yaml import dump_yaml
 
     value = resolved(load_job(job, overrides or ()).job)
-    typer.echo(json.dumps(value, indent=2) if as_json else yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=as_json)
+    typer.echo(json.dumps(value, indent=2) if as_json else dump_yaml(value), nl=as_json)
 
 
 def schema() -> None:
     """Print the JSON schema of job files: every key with its meaning."""
-    from orchestrator.spec.schema import job_schema
+    from orchestrator.spec.schema import schema_text
 
-    typer.echo(json.dumps(job_schema(), indent=2))
+    typer.echo(schema_text(), nl=False)

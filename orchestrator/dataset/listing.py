@@ -109,7 +109,7 @@ def list_images(source: Path) -> Listing:
     try:
         if not source.is_dir():
             what = "is not a folder" if source.exists() else "no such folder"
-            raise _problem(source, what, "correct data.source in the job file")
+            raise _problem(source, what, "name an existing folder of images")
         walk = _Walk(os.path.realpath(root))
         tops = _folders(root, walk)
         _walk_folders(walk, root, tops)

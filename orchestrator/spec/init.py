@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.spec.yaml import dump_yaml
+
 SMALL_SIDE = 64
 """Up to this side images are kept as they are and a small network suits them."""
 LARGE_SIDE = 224
@@ -41,7 +43,7 @@ def propose_job(folder: Path, facts: FolderFacts) -> str:
     return f"""\
 name: {job_name(folder)}
 data:
-  source: {folder.resolve()}   # {facts.images:,} images in {facts.classes} classes
+  {dump_yaml({"source": str(folder.resolve())}).strip()}   # {facts.images:,} images in {facts.classes} classes
 {split}  image: {{size: {max(8, size)}, store: {"png" if small else "jpeg"}}}   # what is stored once and read every epoch
 augment: [{{random_crop: {{padding: {padding}}}}}, horizontal_flip]   # leave the flip out where left and right matter
 model: {{name: {model}}}
