@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from orchestrator import __version__
 from orchestrator.dataset.manifest import Manifest, is_prepared, read_manifest
 from orchestrator.durable import write_atomically, write_json
@@ -28,6 +26,7 @@ from orchestrator.reports.fold import RunReport, fold
 from orchestrator.reports.summary import write_report
 from orchestrator.spec.job import JobSpec, resolved
 from orchestrator.spec.load import LoadedJob
+from orchestrator.spec.yaml import dump_yaml
 from orchestrator.stages.engine import Engine
 from orchestrator.stages.environment import set_environment
 from orchestrator.stages.stopping import StopRequest
@@ -131,7 +130,7 @@ def write_request(request: RunRequest, folder: RunFolder) -> None:
     if folder.job.is_file() and folder.resolved_job.is_file():
         return
     write_atomically(folder.job, request.job.text.encode())
-    write_atomically(folder.resolved_job, yaml.safe_dump(resolved(request.job.job), sort_keys=False, allow_unicode=True).encode())
+    write_atomically(folder.resolved_job, dump_yaml(resolved(request.job.job)).encode())
 
 
 @contextmanager
