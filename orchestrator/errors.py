@@ -6,6 +6,7 @@ therefore survives pickling between processes.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 
@@ -91,3 +92,18 @@ class Interrupted(OrchestratorError):
     """The user asked to stop; the run can be resumed."""
 
     exit_code = 130
+
+
+TRAVELLING = {kind.__name__: kind for kind in (DataError, TrainingError, StorageError)}
+"""What work on images may raise, by name."""
+
+
+def error_to_json(error: OrchestratorError) -> str:
+    """An error as text, for ways on which exceptions lose what they are; a kind that is not in `TRAVELLING` becomes its root."""
+    return json.dumps([type(error).__name__, error.message, error.next_step])
+
+
+def error_from_json(text: str) -> OrchestratorError:
+    """The inverse of `error_to_json`."""
+    kind, message, next_step = json.loads(text)
+    return TRAVELLING.get(kind, OrchestratorError)(message, next_step)

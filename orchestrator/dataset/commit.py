@@ -20,7 +20,7 @@ from orchestrator.dataset.manifest import MANIFEST, Manifest, PixelStatistics, S
 from orchestrator.dataset.shards import SHARDS
 from orchestrator.dataset.splits import SPLITS
 from orchestrator.dataset.units import Unit
-from orchestrator.durable import storage_error, sync_folder, write_atomically
+from orchestrator.durable import discard, storage_error, sync_folder, write_atomically
 from orchestrator.errors import StorageError
 
 UNITS = "units"
@@ -232,4 +232,4 @@ def _create_manifest(folder: Path, manifest: Manifest) -> None:
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)

@@ -7,7 +7,6 @@ Columns: `image` (struct of the encoded bytes and the path in the source), `labe
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.durable import storage_error, sync_folder
+from orchestrator.durable import write_atomically
 from orchestrator.errors import StorageError
 
 SHARDS = "shards"
@@ -70,20 +69,8 @@ def write_shard(data: Path, rows: ShardRows) -> ShardFile:
     digest = hashlib.sha256(content).hexdigest()
     shard = ShardFile(f"{digest[:32]}.parquet", len(rows.images), len(content), digest)
     path = folder / shard.name
-    temporary = folder / f".{shard.name}.{os.getpid()}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.stat().st_size == len(content):
-            return shard
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise storage_error(error, path) from error
+    if not (path.is_file() and path.stat().st_size == len(content)):
+        write_atomically(path, content)
     return shard
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.dataset.splits import SPLITS
-from orchestrator.durable import storage_error, sync_folder
+from orchestrator.durable import discard, storage_error, sync_folder
 from orchestrator.errors import StorageError
 
 LISTING = "listing.parquet"
@@ -79,7 +79,7 @@ def write_listing(folder: Path, table: pa.Table) -> None:
         temporary.replace(folder / LISTING)
         sync_folder(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise storage_error(error, folder / LISTING) from error
 
 

@@ -15,12 +15,14 @@ import ray.data
 from ray.data import DataContext, DataIterator, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from orchestrator.errors import TrainingError
+from orchestrator.errors import OrchestratorError, TrainingError, error_from_json, error_to_json
 from orchestrator.stages.feed import Feed, Span, read_span, spans
 from orchestrator.training.batch import Batch, Phase
 
 PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
+NO_ROWS = (np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64), np.empty((0, 16), np.uint8))
+"""Images, labels and ids of no image."""
 
 
 class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
@@ -46,7 +48,17 @@ class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
 
 def _read_task(feed: Feed, span: Span) -> ReadTask:
     metadata = BlockMetadata(num_rows=span.stop - span.first, size_bytes=None, input_files=None, exec_stats=None)
-    return ReadTask(lambda: map(to_block, read_span(feed, span)), metadata)
+    return ReadTask(lambda: _blocks(feed, span), metadata)
+
+
+def _blocks(feed: Feed, span: Span) -> Iterator[pa.Table]:
+    """The micro-batches; an error travels as the last block, because of an exception Ray Data delivers only the text."""
+    try:
+        for batch in read_span(feed, span):
+            yield to_block(batch)
+    except OrchestratorError as error:
+        failed = Batch(-1, span.phase, span.epoch, -1, *NO_ROWS)
+        yield to_block(failed, error_to_json(error))
 
 
 def make_dataset(feed: Feed) -> Dataset:
@@ -63,7 +75,7 @@ def dataset_factory(make_feed: Callable[[], Feed]) -> Callable[[], Dataset]:
     return lambda: make_dataset(make_feed())
 
 
-def to_block(batch: Batch) -> pa.Table:
+def to_block(batch: Batch, error: str | None = None) -> pa.Table:
     """A table of one row; the pixels are one binary value that shares memory with the array."""
     return pa.table(
         {
@@ -75,6 +87,7 @@ def to_block(batch: Batch) -> pa.Table:
             "images": _binary(batch.images),
             "labels": _binary(batch.labels),
             "ids": _binary(batch.ids),
+            "error": pa.array([error], pa.string()),
         }
     )
 
@@ -85,7 +98,13 @@ def _binary(values: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def from_block(table: pa.Table) -> Batch:
-    """The inverse of `to_block`; the arrays are read-only views of the block."""
+    """The inverse of `to_block`; the arrays are read-only views of the block.
+
+    Raises:
+        OrchestratorError: The one that ended the reading.
+    """
+    if (error := table["error"][0].as_py()) is not None:
+        raise error_from_json(error)
     shape = table["shape"][0].as_py()
     return Batch(
         index=table["index"][0].as_py(),
@@ -103,6 +122,7 @@ def batches_of_rank(shard: DataIterator, rank: int, workers: int) -> Iterator[Ba
 
     Raises:
         TrainingError: Ray Data delivered another micro-batch than the order of the feed demands.
+        OrchestratorError: The one that ended the reading.
     """
     due = rank
     for table in shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=PREFETCH):

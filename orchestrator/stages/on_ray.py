@@ -12,10 +12,10 @@ from ray.data import TaskPoolStrategy
 
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, error_from_json, error_to_json
 from orchestrator.record.journal import Journal
 from orchestrator.stages.engine import GroupWork, PrepareWork
-from orchestrator.stages.group import find_cause, run_group
+from orchestrator.stages.group import run_group
 from orchestrator.stages.prepare import prepare_unit
 from orchestrator.stages.stopping import StopRequest
 
@@ -29,19 +29,21 @@ class RayEngine:
         dataset = ray.data.from_items([{"unit": index} for index in by_index], override_num_blocks=len(by_index)).map_batches(
             partial(_prepare_block, work, by_index), batch_size=None, batch_format="pyarrow", compute=TaskPoolStrategy(size=parallel)
         )
-        try:
-            for row in dataset.iter_rows():
-                yield UnitRecord.from_json(row["record"])
-        except ray.exceptions.RayError as error:
-            cause = find_cause(error)
-            if isinstance(cause, OrchestratorError):
-                raise cause from error
-            raise
+        for row in dataset.iter_rows():
+            if row["error"] is not None:
+                raise error_from_json(row["error"])
+            yield UnitRecord.from_json(row["record"])
 
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
         return run_group(work, journal, stop, attempts)
 
 
 def _prepare_block(work: PrepareWork, units: dict[int, Unit], block: pa.Table) -> pa.Table:
-    records = [prepare_unit(work, units[index]).to_json() for index in block["unit"].to_pylist()]
-    return pa.table({"record": records})
+    """The record of the unit, or the error that ended it: what Ray Data makes of an exception no longer tells which one it was."""
+    (index,) = block["unit"].to_pylist()
+    record, failure = None, None
+    try:
+        record = prepare_unit(work, units[index]).to_json()
+    except OrchestratorError as error:
+        failure = error_to_json(error)
+    return pa.table({"record": pa.array([record], pa.string()), "error": pa.array([failure], pa.string())})

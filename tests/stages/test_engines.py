@@ -14,7 +14,7 @@ import pytest
 from conftest import CLASSES, Workshop
 from safetensors.numpy import load_file
 
-from orchestrator.errors import DataError
+from orchestrator.errors import DataError, StorageError
 from orchestrator.launch.evaluate import evaluate_run
 from orchestrator.record.journal import read_events
 from orchestrator.testing import write_image_folder
@@ -165,3 +165,34 @@ def test_a_source_without_a_readable_image_fails_with_exit_code_1(make_workshop:
         workshop.run("data.max_bad_fraction=0.99", in_process=True)
 
     assert raised.value.exit_code == 1
+
+
+def test_a_damaged_shard_is_named(make_workshop: Make, in_process: bool) -> None:
+    """One flipped bit of prepared data ends training with the shard's name and exit code 6, not with wrong pixels."""
+    workshop = make_workshop()
+    workshop.run(in_process=True, until="prepare")
+    for shard in workshop.root.data.glob("*/shards/*.parquet"):
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 3] ^= 1
+        shard.write_bytes(content)
+    with pytest.raises(StorageError, match=r"the shard .*\.parquet is damaged") as raised:
+        workshop.run(in_process=in_process)
+
+    assert raised.value.exit_code == 6
+
+
+def test_storage_that_takes_no_shard_is_named(make_workshop: Make, in_process: bool) -> None:
+    """Where a shard cannot be written, prepare ends with the path and exit code 6, and commits nothing."""
+    workshop = make_workshop()
+    workshop.run(in_process=True, until="prepare")
+    (data,) = workshop.root.data.iterdir()
+    (data / "manifest.json").unlink()
+    for folder in ("shards", "units"):
+        for path in (data / folder).iterdir():
+            path.unlink()
+    (data / "shards").rmdir()
+    (data / "shards").write_text("a file where a folder is needed")
+    with pytest.raises(StorageError, match="shards"):
+        workshop.run(in_process=in_process, until="prepare")
+
+    assert not (data / "manifest.json").exists()
