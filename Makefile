@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo tune-demo test test-slow lint clean
 
 .venv/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,11 @@ demo: .venv/.ok
 	  *) job=jobs/mnist.yaml; echo "Fashion-MNIST could not be fetched: the demo runs on MNIST" >&2 ;; \
 	esac; \
 	$(BIN)/orchestrator run "$$job"
+
+# Twelve trials at most, whose best is compared with the job's own parameters on the test images.
+tune-demo: .venv/.ok
+	$(BIN)/orchestrator fetch fashion-mnist
+	$(BIN)/orchestrator tune jobs/fashion_mnist_tune.yaml
 
 test: .venv/.ok
 	$(BIN)/pytest -m "not slow and not gpu"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from orchestrator.record.journal import Event, EventFollower
 from orchestrator.reports.fields import epoch_number, number, text, visible, whole
+from orchestrator.reports.study import parameters_of
 from orchestrator.units import format_count, format_duration
 
 POLL_EVERY_S = 0.2
@@ -115,7 +116,9 @@ def _result(event: Event) -> str:
         return _joined(reused, format_count(whole(event, "rows") or 0, "image"), _rejects(event))
     if event["event"] == "TrainingFinished":
         return _joined(_percent("best validation accuracy", accuracy))
-    if event["event"] == "ModelEvaluated":
+    if event["event"] == "StudyFinished":
+        return f"best trial {whole(event, 'best')}: {_parameters(event)}"
+    if event["event"] == "ModelEvaluated" and text(event, "stage") != "tune":
         return _joined(_percent(f"{text(event, 'split')} accuracy", accuracy), f"{whole(event, 'rows') or 0:,} images")
     return ""
 
@@ -131,6 +134,8 @@ def lasting_line(event: Event, told: _Told) -> str:
         return f"{stage}: " + _joined(f"done in {format_duration(number(event, 'seconds') or 0.0)}", told.results.get(stage, ""))
     if kind == "EpochFinished":
         return f"{stage}: {_epoch_result(event, told)}"
+    if kind == "TrialStarted":
+        return f"{stage}: trial {whole(event, 'number')} of {whole(event, 'trials')} started, {_parameters(event)}"
     return _fault(event, stage)
 
 
@@ -178,9 +183,16 @@ def _passing_facts(event: Event, told: _Told) -> str:
             _percent("waiting for data", number(event, "wait_share"), digits=0),
             _left(event),
         )
+    if kind == "TrialReported":
+        value = _decimal(f"validation {visible(text(event, 'metric'))}", number(event, "value"))
+        return _joined(f"trial {whole(event, 'number')}", f"epoch {whole(event, 'epoch')}", value)
     if kind == "BatchesPredicted":
         return _joined(_share_done(event, "rows", "total_rows", "images"), _speed(event))
     return ""
+
+
+def _parameters(event: Event) -> str:
+    return ", ".join(f"{visible(key)}={visible(value)}" for key, value in parameters_of(event).items())
 
 
 def _joined(*parts: str) -> str:

@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command()(prepare)
     app.command()(train)
     app.command()(evaluate)
+    app.command()(tune)
     app.command()(resume)
     app.command()(plan)
     app.command()(report)
@@ -41,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def run(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
     """Prepare, train, evaluate and report; what was done before is kept."""
-    _do_job(job, overrides, root, until="evaluate", in_process=in_process)
+    _do_job(job, overrides, root, until="everything", in_process=in_process)
 
 
 def prepare(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
@@ -54,13 +55,24 @@ def train(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in
     _do_job(job, overrides, root, until="train", in_process=in_process)
 
 
+def tune(
+    job: JobFile,
+    overrides: Overrides = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Then train, evaluate and report the job with the best parameters.")] = False,
+    root: RootOption = HERE,
+) -> None:
+    """Adjust the parameters under `tune.space` from the evaluation of trials, on images prepared once."""
+    _do_job(job, overrides, root, until="tune", in_process=False, apply=apply)
+
+
 def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False) -> None:
     """Continue a run that was interrupted, killed, or failed."""
+    from orchestrator.launch.run import asked_before
     from orchestrator.spec.load import load_job
 
     folder = _root(root).find_run(name)
     loaded = load_job(folder.resolved_job)
-    _do_loaded(loaded, root, until="evaluate", in_process=in_process, only_run=folder.name)
+    _do_loaded(loaded, root, until=asked_before(folder, loaded.job), in_process=in_process, only_run=folder.name)
 
 
 def evaluate(
@@ -81,17 +93,19 @@ def evaluate(
 
 def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:
     """What a run would do, with reasons, without doing it."""
-    from orchestrator.launch.run import STAGES, finished_stages, plan_job
+    from orchestrator.launch.run import STAGES, WANTED, everything, finished_stages, plan_job
     from orchestrator.launch.shape import local_shape
     from orchestrator.spec.load import load_job
 
-    decided, folder, found = plan_job(load_job(job, overrides or ()), _root(root), local_shape())
+    loaded = load_job(job, overrides or ())
+    decided, folder, found = plan_job(loaded, _root(root), local_shape())
     if as_json:
         typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))
         return
     done = finished_stages(folder)
     typer.echo(f"run  {folder.path}")
-    typer.echo("stages  " + ", ".join(f"{stage} ({'done' if stage in done else 'to do'})" for stage in STAGES))
+    stages = [stage for stage in STAGES if stage in WANTED[everything(loaded.job)]]
+    typer.echo("stages  " + ", ".join(f"{stage} ({'done' if stage in done else 'to do'})" for stage in stages))
     _print_decisions(decided, found.listing.skipped)
 
 
@@ -104,18 +118,22 @@ def report(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> N
     _print_report(folder, as_json=as_json)
 
 
-def _do_job(job: Path, overrides: list[str] | None, root: Path, *, until: str, in_process: bool) -> None:
+def _do_job(job: Path, overrides: list[str] | None, root: Path, *, until: str, in_process: bool, apply: bool = False) -> None:
     from orchestrator.spec.load import load_job
 
-    _do_loaded(load_job(job, overrides or ()), root, until=until, in_process=in_process)
+    _do_loaded(load_job(job, overrides or ()), root, until=until, in_process=in_process, apply=apply)
 
 
-def _do_loaded(loaded: LoadedJob, root: Path, *, until: str, in_process: bool, only_run: str = "") -> None:
-    from orchestrator.launch.run import RunRequest, run_job
+def _do_loaded(loaded: LoadedJob, root: Path, *, until: str, in_process: bool, only_run: str = "", apply: bool = False) -> None:
+    from orchestrator.launch.run import RunRequest, everything, run_job, run_tuned
 
     command = " ".join(["orchestrator", *sys.argv[1:]])
-    request = RunRequest(loaded, _root(root), until, in_process, command, _watch, _announce, only_run)
-    _print_outcome(run_job(request))
+    wanted = everything(loaded.job) if until == "everything" else until
+    request = RunRequest(loaded, _root(root), wanted, in_process, command, _watch, _announce, only_run)
+    outcome = run_job(request)
+    _print_outcome(outcome)
+    if wanted == "all" or apply:
+        _print_outcome(run_tuned(request, outcome.folder))
 
 
 def _print_outcome(outcome: RunOutcome) -> None:
@@ -127,7 +145,10 @@ def _print_outcome(outcome: RunOutcome) -> None:
     typer.echo(report_text(outcome.report))
     typer.echo(f"run     {folder.path}")
     typer.echo(f"report  {folder.report_html}")
-    if folder.metrics.is_file():
+    if folder.tuned_job.is_file():
+        typer.echo(f"tuned   {folder.tuned_job}")
+        typer.echo(f"next    orchestrator run {folder.tuned_job}")
+    elif folder.metrics.is_file():
         typer.echo(f"next    orchestrator evaluate {folder.name} --split validation")
 
 

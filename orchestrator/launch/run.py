@@ -7,7 +7,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator import __version__
@@ -25,13 +26,22 @@ from orchestrator.record.journal import Journal, read_events
 from orchestrator.reports.fold import RunReport, fold
 from orchestrator.reports.summary import write_report
 from orchestrator.spec.job import JobSpec, resolved
-from orchestrator.spec.load import LoadedJob
+from orchestrator.spec.load import LoadedJob, load_job
+from orchestrator.spec.tune import tuned_job
 from orchestrator.spec.yaml import dump_yaml
 from orchestrator.stages.engine import Engine
 from orchestrator.stages.environment import set_environment
 from orchestrator.stages.stopping import StopRequest
 
-STAGES = ("prepare", "train", "evaluate")
+STAGES = ("prepare", "train", "evaluate", "tune")
+WANTED: dict[str, frozenset[str]] = {
+    "prepare": frozenset({"prepare"}),
+    "train": frozenset({"prepare", "train"}),
+    "evaluate": frozenset({"prepare", "train", "evaluate"}),
+    "tune": frozenset({"prepare", "tune"}),
+    "all": frozenset(STAGES),
+}
+"""What the user may ask for, and the stages that it takes."""
 Watch = Callable[[Path], AbstractContextManager[None]]
 """Shows the events of a folder while the context lasts."""
 
@@ -43,7 +53,7 @@ class RunRequest:
     job: LoadedJob
     root: Root
     until: str
-    """The last stage to do, one of `STAGES`."""
+    """What to do, one of `WANTED`."""
     in_process: bool
     command: str
     watch: Watch
@@ -97,13 +107,14 @@ def run_job(request: RunRequest) -> RunOutcome:
     Raises:
         OrchestratorError: Written into the run folder as well, with the report of what was done.
     """
+    check_tuning(request)
     plan, folder, found = plan_job(request.job, request.root, local_shape())
     if request.only_run not in ("", folder.name):
         message = f"the images in {request.job.job.data.source} have changed since {request.only_run} was started"
         raise JobError(
             (Problem(request.only_run, message),), f"start a new run with: orchestrator run {request.root.run(request.only_run).job}"
         )
-    if finished_stages(folder) >= wanted_stages(request.until) and is_prepared(request.root.data / found.fingerprint):
+    if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
         return RunOutcome(folder, fold(folder), reused=True)
     with locked(folder.path):
         write_request(request, folder)
@@ -114,14 +125,37 @@ def run_job(request: RunRequest) -> RunOutcome:
     return RunOutcome(folder, fold(folder), reused=False)
 
 
-def wanted_stages(until: str) -> set[str]:
-    return set(STAGES[: STAGES.index(until) + 1])
+def everything(job: JobSpec) -> str:
+    """What `run` does: all stages that the job asks for."""
+    return "all" if job.tune else "evaluate"
+
+
+def asked_before(folder: RunFolder, job: JobSpec) -> str:
+    """What a run that is resumed was started for."""
+    asked = [event.get("until") for event in read_events(folder.events) if event["event"] in ("RunStarted", "RunContinued")]
+    return "tune" if asked[-1:] == ["tune"] else everything(job)
+
+
+def check_tuning(request: RunRequest) -> None:
+    """Raises:
+    JobError: Tuning is asked for where it cannot be done.
+    """
+    if "tune" not in WANTED[request.until]:
+        return
+    where, job = str(request.job.path), request.job.job
+    if job.tune is None:
+        raise JobError((Problem(where, "the job has no section tune"),), "add tune: {space: {train.lr: {loguniform: [0.01, 1.0]}}}")
+    if request.in_process:
+        raise JobError((Problem("--in-process", "trials are driven by Ray Tune, which needs Ray"),), "leave --in-process out")
+    if job.tune.search == "optuna" and find_spec("optuna") is None:
+        what = "tune.search=optuna needs the package optuna, which is not installed"
+        raise JobError((Problem(where, what),), "pip install optuna, or use tune.search=random")
 
 
 def finished_stages(folder: RunFolder) -> set[str]:
     """The stages whose results are complete and on disk."""
     finished = {str(event["stage"]) for event in read_events(folder.events) if event["event"] == "StageFinished"}
-    results = {"train": folder.weights, "evaluate": folder.metrics}
+    results = {"train": folder.weights, "evaluate": folder.metrics, "tune": folder.tuned_job}
     return {stage for stage in finished if stage not in results or results[stage].is_file()}
 
 
@@ -133,12 +167,17 @@ def write_request(request: RunRequest, folder: RunFolder) -> None:
     write_atomically(folder.resolved_job, dump_yaml(resolved(request.job.job)).encode())
 
 
+def run_tuned(request: RunRequest, folder: RunFolder) -> RunOutcome:
+    """Train and evaluate the job that the study of a run has written, as a run of its own."""
+    return run_job(replace(request, job=load_job(folder.tuned_job), until="evaluate", only_run=""))
+
+
 @contextmanager
 def recorded(folder: RunFolder, request: RunRequest) -> Iterator[None]:
     """Write down how the run began and how it ended, whichever way it ended."""
     journal = Journal(folder.events, "run", "run")
     event = "RunContinued" if journal.path.exists() else "RunStarted"
-    journal.record(event, run=folder.name, job=request.job.job.name, version=__version__, command=request.command)
+    journal.record(event, run=folder.name, job=request.job.job.name, version=__version__, command=request.command, until=request.until)
     started = time.perf_counter()
     try:
         yield
@@ -179,13 +218,23 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
         facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
         plan = make_plan(job, facts, plan.cluster, str(request.job.path))
         write_json(folder.plan, plan.to_json())
-        done = finished_stages(folder)
-        if request.until != "prepare" and "train" not in done:
+        missing = WANTED[request.until] - finished_stages(folder)
+        if "train" in missing:
             with stage(folder, "train", stop) as journal:
                 train_model(job, plan, manifest, data, folder, engine, journal, stop)
-        if request.until == "evaluate":
+        if missing & {"train", "evaluate"} and "evaluate" in WANTED[request.until]:
             with stage(folder, "evaluate", stop) as journal:
                 evaluate_model(job, plan, manifest, data, folder, engine, journal, stop)
+        if "tune" in missing:
+            from orchestrator.stages.trial import StudyWork
+            from orchestrator.stages.tune import tune_model
+
+            with stage(folder, "tune", stop) as journal:
+                work = StudyWork(job, plan, manifest, data, folder, __version__)
+                best = tune_model(work, engine, journal, stop)
+                write_atomically(folder.tuned_job, dump_yaml(tuned_job(job, best.parameters)).encode())
+            for trial in folder.trials.iterdir():
+                write_report(RunFolder(trial))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import PlanError, Problem
 from orchestrator.plan.checks import Question, find_problems
+from orchestrator.plan.tune import plan_tune
 from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, Plan, PreparePlan, TrainPlan
 from orchestrator.spec.job import AUTO, ImageSpec, JobSpec
 from orchestrator.units import format_bytes, format_count
@@ -45,12 +46,14 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -
         raise PlanError(problems, "change the job file, or add the value to the command line, for example: train.batch=64")
     prepare, why_prepare = plan_prepare(job, shape)
     train, why_train = plan_train(job, facts.images["train"], shape, workers)
+    tune, why_tune = plan_tune(job, facts.images, shape, where) if job.tune else (None, ())
     decisions = (
         Decision("images", _describe_images(facts), "what the listing of data.source found"),
         *why_prepare,
         Decision("workers", str(workers), why_workers),
         *why_train,
         Decision("evaluation", f"batches of {job.evaluate.batch}", "every image of the split once, the last batch is smaller"),
+        *why_tune,
     )
     return Plan(
         cluster=shape,
@@ -61,6 +64,7 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -
         train=train,
         evaluate=EvaluatePlan(job.evaluate.batch),
         decisions=decisions,
+        tune=tune,
     )
 
 

@@ -69,6 +69,23 @@ class EvaluatePlan:
 
 
 @dataclass(frozen=True)
+class TunePlan:
+    """How a study runs."""
+
+    trials: int
+    points: tuple[dict[str, Any], ...]
+    """Parameters by trial number; only the first ones where the search is adaptive."""
+    adaptive: bool
+    """Later points are chosen from earlier results."""
+    workers: int
+    """Workers of each trial; one worker trains inside the trial's own process."""
+    concurrent: int
+    """Trials at once."""
+    shape: ClusterShape
+    """What each trial has."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything decided for a run."""
 
@@ -82,6 +99,7 @@ class Plan:
     train: TrainPlan
     evaluate: EvaluatePlan
     decisions: tuple[Decision, ...]
+    tune: TunePlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -109,6 +109,19 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def trials(self) -> Path:
+        """The trials of a study, each a run folder of its own."""
+        return self.path / "trials"
+
+    def trial(self, number: int) -> RunFolder:
+        return RunFolder(self.trials / f"{number:03}")
+
+    @property
+    def tuned_job(self) -> Path:
+        """The job with the parameters of the best trial; written when the study is finished."""
+        return self.path / "tuned.yaml"
+
+    @property
     def stop_request(self) -> Path:
         """Exists while somebody has asked the workers to save a checkpoint and stop."""
         return self.path / "stop"

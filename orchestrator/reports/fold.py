@@ -11,6 +11,7 @@ from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Event, read_events
 from orchestrator.reports.curves import fold_curves, fold_training
 from orchestrator.reports.fields import counts, encodable, number, text, whole
+from orchestrator.reports.study import fold_study
 from orchestrator.reports.timeline import STARTS, fold_failure, fold_stages, fold_status, work_seconds
 from orchestrator.reports.values import ClassReport, DataReport, DecisionReport, MetricsReport, RunReport
 
@@ -46,6 +47,7 @@ def fold(folder: RunFolder) -> RunReport:
         epochs=curves.epochs,
         points=curves.points,
         metrics=_read_as(folder.metrics, _metrics, problems),
+        study=fold_study(events),
         classes=tuple(encodable(str(name)) for name in plan.get("classes") or ()),
         decisions=tuple(_decision(decision) for decision in plan.get("decisions") or ()),
         error=fold_failure(events),

@@ -76,6 +76,8 @@ def report_html(report: RunReport, mistakes: Sequence[Mistake]) -> str:
             figures=[(figure.title, Markup(figure.svg)) for figure in curve_figures(report)],  # noqa: S704 -- charts.py escapes
             data_facts=data_facts(report),
             training_facts=training_facts(report),
+            study_facts=study_facts(report),
+            study_keys=tuple(dict.fromkeys(key for trial in report.study.trials for key in trial.parameters)) if report.study else (),
             matrix=matrix_rows(metrics) if metrics else (),
             confusions=top_confusions(metrics) if metrics else (),
             per_class=sorted(metrics.per_class, key=lambda entry: -1.0 if entry.f1 is None else entry.f1) if metrics else (),
@@ -115,6 +117,8 @@ def headline(report: RunReport) -> Fact:
     """The one number: the accuracy of the evaluation, or the best so far."""
     if report.metrics:
         return Fact(f"{report.metrics.split} accuracy, {format_count(report.metrics.rows, 'image')}", percent(report.metrics.accuracy, 2))
+    if report.study and report.study.after is not None:
+        return Fact(f"{report.study.split} accuracy of the best trial", percent(report.study.after, 2))
     best = report.training.best_validation_accuracy
     if best is not None:
         return Fact(f"best validation accuracy so far, epoch {report.training.best_epoch}", percent(best, 2))
@@ -185,6 +189,22 @@ def training_facts(report: RunReport) -> tuple[Fact, ...]:
         ("run starts", f"{report.starts}", report.starts > 1),
     )
     return tuple(Fact(name, value) for name, value, is_known in known if is_known)
+
+
+def study_facts(report: RunReport) -> tuple[Fact, ...]:
+    study = report.study
+    if study is None:
+        return ()
+    facts = [Fact("trials", f"{len(study.trials)} of {study.planned}"), Fact("cut short", f"{study.count('stopped')}")]
+    facts += [Fact("failed", f"{study.count('failed')}")] if study.count("failed") else []
+    if study.after is not None:
+        facts += [
+            Fact(f"{study.split} accuracy, own parameters", percent(study.before, 2)),
+            Fact(f"{study.split} accuracy, best trial", percent(study.after, 2)),
+        ]
+    if study.original_images_read is not None:
+        facts.append(Fact("original images read by trials", f"{study.original_images_read:,}"))
+    return tuple(facts)
 
 
 def _picture(mistake: Mistake, report: RunReport) -> Picture:

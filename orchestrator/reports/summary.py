@@ -35,6 +35,7 @@ def report_json(report: RunReport) -> dict[str, Any]:
             "images_per_s": report.epochs[-1].images_per_s if report.epochs else None,
         },
         "metrics": {name: value for name, value in metrics.items() if name not in LONG_METRICS},
+        "study": asdict(report.study) if report.study else None,
         "limit": name_limit(report),
         "error": asdict(report.error) if report.error else None,
         "problems": list(report.problems),

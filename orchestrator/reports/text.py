@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.reports.bottleneck import name_limit
 from orchestrator.reports.fields import visible
-from orchestrator.reports.values import MetricsReport, RunReport, StageReport
+from orchestrator.reports.values import MetricsReport, RunReport, StageReport, StudyReport
 from orchestrator.units import format_count, format_duration
 
 WIDTH = 9
@@ -16,6 +16,8 @@ def report_text(report: RunReport) -> str:
     lines += [_line(stage.name, _stage_text(stage, report)) for stage in report.stages if stage.state != "waiting"]
     if report.metrics:
         lines.append(_line("result", _metrics_text(report.metrics)))
+    if report.study:
+        lines += _study_lines(report.study)
     lines.append(_line("limit", name_limit(report)))
     if report.error:
         lines.append(_line("error", visible(report.error.message)))
@@ -48,6 +50,23 @@ def _training_text(report: RunReport) -> str:
     best = report.training.best_validation_accuracy
     accuracy = "" if best is None else f", best validation accuracy {best:.2%} (epoch {report.training.best_epoch})"
     return f"epoch {report.epochs[-1].number}{planned}{accuracy}"
+
+
+def _study_lines(study: StudyReport) -> list[str]:
+    cut, failed = study.count("stopped"), study.count("failed")
+    kinds = [f"{cut} cut short" if cut else "", f"{failed} failed" if failed else ""]
+    lines = [_line("trials", ", ".join([f"{len(study.trials)} of {study.planned}", *(kind for kind in kinds if kind)]))]
+    best = next((trial for trial in study.trials if trial.number == study.best), None)
+    if best is not None and best.value is not None:
+        changed = ", ".join(f"{visible(key)}={visible(value)}" for key, value in best.parameters.items())
+        lines.append(_line("best", f"trial {best.number}: {changed} (validation {visible(study.metric)} {best.value:.4f})"))
+    if study.after is not None:
+        before = "no result" if study.before is None else f"{study.before:.2%}"
+        own, found = f"{before} with the job's own parameters", f"{study.after:.2%} with the best trial's"
+        lines.append(
+            _line("tuned", f"{visible(study.split)} accuracy {before} with the job's own parameters, {study.after:.2%} with the best")
+        )
+    return lines
 
 
 def _metrics_text(metrics: MetricsReport) -> str:

@@ -9,7 +9,8 @@ from orchestrator.record.journal import Event
 from orchestrator.reports.fields import number, text
 from orchestrator.reports.values import Failure, RunStatus, StageReport, StageState
 
-STAGES = ("prepare", "train", "evaluate")
+TUNE = "tune"
+STAGES = ("prepare", "train", "evaluate", TUNE)
 STARTS = ("RunStarted", "RunContinued")
 ENDS: dict[str, RunStatus] = {"RunFinished": "done", "RunFailed": "failed", "RunInterrupted": "interrupted"}
 CUT_OFF: dict[str, StageState] = {"RunFailed": "failed", "RunInterrupted": "interrupted"}
@@ -44,7 +45,9 @@ def work_seconds(events: Sequence[Event]) -> float:
 
 
 def fold_stages(events: Sequence[Event]) -> tuple[StageReport, ...]:
-    return tuple(_fold_stage(name, events) for name in STAGES)
+    """Every run has the first three; tune only those that tuned."""
+    names = STAGES if any(event.get("stage") == TUNE for event in events) else STAGES[:-1]
+    return tuple(_fold_stage(name, events) for name in names)
 
 
 @dataclass

@@ -145,6 +145,42 @@ class DecisionReport:
 
 
 @dataclass(frozen=True)
+class TrialReport:
+    """One trial of a study."""
+
+    number: int
+    parameters: dict[str, str]
+    state: str
+    """running, finished, stopped (cut short), failed, or unfinished."""
+    epochs: int
+    value: float | None
+    """The metric of the study on the validation images: the best epoch's, or the last one's while the study runs."""
+    seconds: float | None
+    error: str
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The trials, and what the best one changed on images that no trial saw."""
+
+    metric: str
+    planned: int
+    trials: tuple[TrialReport, ...]
+    best: int | None
+    """Number of the best trial; absent while the study runs."""
+    split: str
+    before: float | None
+    """Accuracy of the job's own parameters on `split`."""
+    after: float | None
+    """Accuracy of the best trial on `split`."""
+    original_images_read: int | None
+    """By all trials together: 0, because they read prepared images."""
+
+    def count(self, state: str) -> int:
+        return sum(trial.state == state for trial in self.trials)
+
+
+@dataclass(frozen=True)
 class RunReport:
     """One run, whatever became of it."""
 
@@ -164,6 +200,8 @@ class RunReport:
     epochs: tuple[EpochReport, ...]
     points: tuple[ProgressPoint, ...]
     metrics: MetricsReport | None
+    study: StudyReport | None
+    """Only of a run that tunes."""
     classes: tuple[str, ...]
     decisions: tuple[DecisionReport, ...]
     error: Failure | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 AUTO: Literal["auto"] = "auto"
@@ -151,6 +151,62 @@ class EvaluateSpec(Section):
     mistakes: int = Field(48, ge=0, le=500, description="How many of the worst mistakes the report shows as pictures.")
 
 
+class DomainSpec(Section):
+    """The values a parameter may take; exactly one of the keys is given."""
+
+    choice: tuple[Any, ...] | None = Field(None, strict=False, description="One of these values.")
+    uniform: tuple[float, float] | None = Field(None, strict=False, description="A number between two bounds.")
+    loguniform: tuple[float, float] | None = Field(None, strict=False, description="A number between two bounds above 0, by its magnitude.")
+    randint: tuple[int, int] | None = Field(None, strict=False, description="A whole number from the first bound to the second, inclusive.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_one_domain(cls, value: Any) -> Any:
+        names = tuple(cls.model_fields)
+        if not (isinstance(value, dict) and len(value) == 1 and set(value) <= set(names)):
+            raise ValueError(f"must be one of {', '.join(names)}, such as {{loguniform: [0.01, 1.0]}}")
+        ((name, bounds),) = value.items()
+        if name == "choice":
+            if not isinstance(bounds, list | tuple) or not bounds:
+                raise ValueError("choice takes a list of values, such as {choice: [64, 128]}")
+            return value
+        kinds = int if name == "randint" else int | float
+        is_pair = isinstance(bounds, list | tuple) and len(bounds) == 2  # noqa: PLR2004 -- two bounds
+        if not is_pair or any(isinstance(bound, bool) or not isinstance(bound, kinds) for bound in bounds) or bounds[0] >= bounds[1]:
+            raise ValueError(f"{name} takes two {'whole ' if name == 'randint' else ''}numbers, the smaller one first")
+        if name == "loguniform" and bounds[0] <= 0:
+            raise ValueError("the bounds of loguniform are above 0")
+        return value if name == "randint" else {name: tuple(float(bound) for bound in bounds)}
+
+    @property
+    def edges(self) -> tuple[Any, ...]:
+        """Values that stand for all the others: every choice, or both bounds."""
+        return next(values for values in (self.choice, self.uniform, self.loguniform, self.randint) if values is not None)
+
+
+class TuneSpec(Section):
+    """How parameters are adjusted from the evaluation on the validation images."""
+
+    space: dict[str, DomainSpec] = Field(description="Dotted keys of this file, each with the values it may take.")
+    trials: int = Field(16, ge=2, description="Trainings in all; the first one takes the job's own parameters.")
+    search: Literal["random", "grid", "optuna"] = Field(
+        "random", description="random: independent draws; grid: every combination of choices; optuna: draws that learn from results (TPE)."
+    )
+    scheduler: Literal["asha", "none"] = Field("asha", description="asha: weak trials are cut short; none: every trial trains to its end.")
+    grace_epochs: int = Field(1, ge=1, description="Epochs that asha gives every trial.")
+    metric: Literal["accuracy", "loss"] = Field(
+        "accuracy", description="What counts, on the validation images: the highest accuracy, or the lowest loss."
+    )
+    seed: int = Field(0, ge=0, description="Another seed draws other parameters.")
+
+    @field_validator("space")
+    @classmethod
+    def _names_a_parameter(cls, space: dict[str, DomainSpec]) -> dict[str, DomainSpec]:
+        if not space:
+            raise ValueError("is empty; name at least one parameter, such as train.lr: {loguniform: [0.01, 1.0]}")
+        return space
+
+
 class JobSpec(Section):
     """A job: from a folder of images to an evaluated model."""
 
@@ -160,6 +216,7 @@ class JobSpec(Section):
     model: ModelSpec = Field(default_factory=ModelSpec, description="Which network is trained.")
     train: TrainSpec = Field(default_factory=TrainSpec, description="How the network is trained.")
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="How the model is evaluated.")
+    tune: TuneSpec | None = Field(None, description="Which parameters are adjusted; nothing is tuned when left out.")
 
 
 def resolved(job: JobSpec) -> dict[str, Any]:

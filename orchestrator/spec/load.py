@@ -16,6 +16,7 @@ from orchestrator.spec.faults import faults
 from orchestrator.spec.job import JobSpec
 from orchestrator.spec.overrides import COMMAND_LINE, Overridden, apply_overrides
 from orchestrator.spec.problems import KeyPath, dotted, job_error
+from orchestrator.spec.tune import space_faults
 from orchestrator.spec.yaml import SIZE_BYTES_MAX, Document, decode, load_yaml
 
 SOURCE: KeyPath = ("data", "source")
@@ -49,8 +50,8 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     except ValidationError as error:
         found = faults(error.errors(include_url=False))
         raise job_error((*_in_order(found, document, changed), *changed.problems)) from error
-    if changed.problems:
-        raise job_error(changed.problems)
+    if changed.problems or (found := space_faults(job)):
+        raise job_error(changed.problems or _in_order(found, document, changed))
     base = Path.cwd() if changed.holds(SOURCE) else path.parent
     try:
         source = absolute_source(job.data.source, base)

@@ -29,6 +29,9 @@ from orchestrator.spec.job import DataSpec, ImageSpec
 from orchestrator.stages.engine import Engine, PrepareWork
 from orchestrator.stages.stopping import StopRequest
 
+ORIGINALS_READ: Counter[str] = Counter()
+"""Original images that this process has read; a trial proves with it that it read none."""
+
 
 @dataclass(frozen=True)
 class PrepareRequest:
@@ -194,6 +197,7 @@ def _read_source(source: Path, listed: ListedImage) -> bytes:
     path = source / _text(listed)
     try:
         data = path.read_bytes()
+        ORIGINALS_READ["images"] += 1
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "it was listed before; run the same command again") from error
     if len(data) != listed.size:

@@ -1,0 +1,112 @@
+"""How a study runs: which points it tries, and how many trials fit on the cluster at once. Pure arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.errors import PlanError, Problem
+from orchestrator.plan.checks import Question, find_problems
+from orchestrator.plan.values import ClusterShape, Decision, TunePlan
+from orchestrator.spec.job import AUTO, DomainSpec, JobSpec, TuneSpec
+from orchestrator.spec.tune import own_value, with_parameters
+from orchestrator.units import format_count
+
+DRAWS_PER_POINT = 50
+"""Draws that may repeat an earlier point before a space of choices counts as exhausted."""
+
+
+def plan_tune(job: JobSpec, images: Mapping[str, int], shape: ClusterShape, where: str) -> tuple[TunePlan, tuple[Decision, ...]]:
+    """Decide about a study.
+
+    Raises:
+        PlanError: There are no validation images, or a trial could not run.
+    """
+    assert job.tune is not None  # noqa: S101 -- asked only for jobs that tune
+    if not images.get("validation"):
+        what = "tuning compares trials on validation images, and there are none; set data.split.validation"
+        raise PlanError((Problem(where, what),))
+    points = tuple(study_points(job, job.tune))
+    workers = 1 if job.train.workers == AUTO else job.train.workers
+    concurrent, trial_shape, why = share_cluster(shape, workers, job.tune.trials)
+    _check_trials(job, points, images, trial_shape if workers > 1 else shape, workers, where)
+    adaptive = job.tune.search == "optuna"
+    plan = TunePlan(job.tune.trials if adaptive else len(points), points, adaptive, workers, concurrent, trial_shape)
+    scheduler = "asha cuts weak ones short" if job.tune.scheduler == "asha" else "every one trains to its end"
+    return plan, (
+        Decision("trials", f"{plan.trials}, {job.tune.search}", f"tune.trials; the first is the job's own parameters; {scheduler}"),
+        Decision("at once", format_count(concurrent, "trial"), why),
+    )
+
+
+def share_cluster(shape: ClusterShape, workers: int, trials: int) -> tuple[int, ClusterShape, str]:
+    """How many trials run at once, and what each of them has.
+
+    A trial of one worker reads its shards itself. One of several workers needs a whole CPU for Ray Data besides, or it would
+    wait for data that nobody can read.
+    """
+    if shape.gpus:
+        fits = shape.gpus // workers
+        why = f"{format_count(shape.gpus, 'GPU')}, {workers} for each trial"
+    else:
+        fits = shape.cpus // (workers if workers == 1 else workers + 1)
+        why = f"{format_count(shape.cpus, 'CPU')}, at least {workers if workers == 1 else workers + 1} for each trial"
+    concurrent = max(1, min(fits, trials))
+    return concurrent, ClusterShape(shape.cpus // concurrent, shape.gpus // concurrent), why
+
+
+def study_points(job: JobSpec, tune: TuneSpec) -> Iterator[dict[str, Any]]:
+    """The parameters of each trial, the job's own first, no point twice. With optuna only the first is known beforehand."""
+    own = {key: own_value(job, key) for key in tune.space}
+    seen = {repr(own)}
+    yield own
+    candidates = _grid(tune) if tune.search == "grid" else _draws(tune)
+    for point in () if tune.search == "optuna" else candidates:
+        if len(seen) == tune.trials:
+            return
+        if repr(point) not in seen:
+            seen.add(repr(point))
+            yield point
+
+
+def _grid(tune: TuneSpec) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(domain.edges for domain in tune.space.values())):
+        yield dict(zip(tune.space, values, strict=True))
+
+
+def _draws(tune: TuneSpec) -> Iterator[dict[str, Any]]:
+    chance = random.Random(tune.seed)  # noqa: S311 -- no secret depends on it
+    for _ in range(DRAWS_PER_POINT * tune.trials):
+        yield {key: _draw(domain, chance) for key, domain in tune.space.items()}
+
+
+def _draw(domain: DomainSpec, chance: random.Random) -> Any:
+    if domain.choice is not None:
+        return chance.choice(domain.choice)
+    if domain.randint is not None:
+        return chance.randint(*domain.randint)
+    if domain.uniform is not None:
+        return _rounded(chance.uniform(*domain.uniform))
+    assert domain.loguniform is not None  # noqa: S101 -- exactly one is given
+    low, high = domain.loguniform
+    return _rounded(min(high, max(low, math.exp(chance.uniform(math.log(low), math.log(high))))))
+
+
+def _rounded(value: float) -> float:
+    """Six digits are more than a parameter means, and fit a job file."""
+    return float(f"{value:.6g}")
+
+
+def _check_trials(
+    job: JobSpec, points: tuple[dict[str, Any], ...], images: Mapping[str, int], shape: ClusterShape, workers: int, where: str
+) -> None:
+    """Raises:
+    PlanError: With every different reason why a trial could not run.
+    """
+    asked = (Question(with_parameters(job, point), dict(images), shape, workers) for point in points)
+    problems = {problem: None for question in asked for problem in find_problems(question, where)}
+    if problems:
+        raise PlanError(tuple(problems), "narrow tune.space, or change the job file")
