@@ -63,9 +63,8 @@ def _study_lines(study: StudyReport) -> list[str]:
     if study.after is not None:
         before = "no result" if study.before is None else f"{study.before:.2%}"
         own, found = f"{before} with the job's own parameters", f"{study.after:.2%} with the best trial's"
-        lines.append(
-            _line("tuned", f"{visible(study.split)} accuracy {before} with the job's own parameters, {study.after:.2%} with the best")
-        )
+        better = "these were the best" if study.best == 0 else found
+        lines.append(_line("tuned", f"{visible(study.split)} accuracy {own}, {better}"))
     return lines
 
 
