@@ -81,3 +81,51 @@ def test_two_programs_do_not_work_on_one_run(shell: Shell) -> None:
 
     assert second.returncode == 6, second.stderr
     assert str(first.process.pid) in second.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_each_trial_once(shell: Shell) -> None:
+    """kill -9 of the program in the middle of a study: the same command goes on, and trials that had ended keep every byte."""
+    shell.write_job(images_per_class=60, epochs=3)
+    with (shell.place / "job.yaml").open("a") as file:
+        file.write("tune: {space: {train.lr: {loguniform: [0.001, 0.5]}}, trials: 12, scheduler: none}\n")
+
+    def ended() -> list[Path]:
+        return [trial for trial in shell.place.glob("runs/*/trials/*") if '"TrialEnded"' in (trial / "events" / "run.jsonl").read_text()]
+
+    program = shell.start("tune", "job.yaml")
+    wait_until(lambda: len(ended()) >= 2)
+    program.kill()
+    kept = {path: path.stat().st_mtime_ns for trial in ended() for path in trial.glob("model/*")}
+    code, output = shell.start("tune", "job.yaml").wait(200)
+
+    assert code == 0, output
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(ended()) == 12
+    (finished,) = named(shell.place, "StudyFinished")
+    assert [trial["number"] for trial in finished["trials"]] == list(range(12))  # type: ignore[attr-defined]
+    for trial in ended():
+        events = [event["event"] for event in read_events(trial / "events")]
+        assert events.count("TrialEnded") == 1
+        assert events.count("EpochFinished") == 3
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_study_saves_and_resume_finishes(shell: Shell) -> None:
+    """Exit code 130 with the command that continues, which then finishes the study and not the run of the job."""
+    shell.write_job(images_per_class=60, epochs=40)
+    with (shell.place / "job.yaml").open("a") as file:
+        file.write("tune: {space: {train.lr: {loguniform: [0.001, 0.5]}}, trials: 3}\n")
+    program = shell.start("tune", "job.yaml")
+    wait_until(lambda: bool(named(shell.place, "TrialReported")))
+    program.process.send_signal(signal.SIGINT)
+    code, output = program.wait()
+
+    assert code == 130, output
+    assert "Traceback" not in output
+    (run,) = shell.place.glob("runs/*")
+    assert f"orchestrator resume {run.name}" in output
+    code, output = shell.start("resume", run.name).wait(200)
+    assert code == 0, output
+    assert (run / "tuned.yaml").is_file()
+    assert not (run / "model").exists()
