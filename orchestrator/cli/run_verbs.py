@@ -70,7 +70,7 @@ def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False
     from orchestrator.launch.run import asked_before
     from orchestrator.spec.load import load_job
 
-    folder = _root(root).find_run(name)
+    folder = open_root(root).find_run(name)
     loaded = load_job(folder.resolved_job)
     _do_loaded(loaded, root, until=asked_before(folder, loaded.job), in_process=in_process, only_run=folder.name)
 
@@ -86,8 +86,8 @@ def evaluate(
     """Evaluate the model of a finished run again, on any split."""
     from orchestrator.launch.evaluate import evaluate_run
 
-    folder = _root(root).find_run(name)
-    evaluate_run(folder, _root(root), split=split, workers=workers, in_process=in_process, watch=_watch, announce=_announce)
+    folder = open_root(root).find_run(name)
+    evaluate_run(folder, open_root(root), split=split, workers=workers, in_process=in_process, watch=_watch, announce=_announce)
     _print_report(folder, as_json=as_json)
 
 
@@ -98,7 +98,7 @@ def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_
     from orchestrator.spec.load import load_job
 
     loaded = load_job(job, overrides or ())
-    decided, folder, found = plan_job(loaded, _root(root), local_shape())
+    decided, folder, found = plan_job(loaded, open_root(root), local_shape())
     if as_json:
         typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))
         return
@@ -113,7 +113,7 @@ def report(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> N
     """Rebuild report.json and report.html of a run and print the short form."""
     from orchestrator.reports.summary import write_report
 
-    folder = _root(root).find_run(name)
+    folder = open_root(root).find_run(name)
     write_report(folder)
     _print_report(folder, as_json=as_json)
 
@@ -129,7 +129,7 @@ def _do_loaded(loaded: LoadedJob, root: Path, *, until: str, in_process: bool, o
 
     command = " ".join(["orchestrator", *sys.argv[1:]])
     wanted = everything(loaded.job) if until == "everything" else until
-    request = RunRequest(loaded, _root(root), wanted, in_process, command, _watch, _announce, only_run)
+    request = RunRequest(loaded, open_root(root), wanted, in_process, command, _watch, _announce, only_run)
     outcome = run_job(request)
     _print_outcome(outcome)
     if wanted == "all" or apply:
@@ -173,7 +173,8 @@ def _print_decisions(decided: Plan, skipped: dict[str, int]) -> None:
         typer.echo(f"{'skipped':<{width}}  {count:,} {rule}")
 
 
-def _root(path: Path) -> Root:
+def open_root(path: Path) -> Root:
+    """The folder that holds runs/ and data/."""
     from orchestrator.record.folder import Root
 
     return Root(path.expanduser().resolve())

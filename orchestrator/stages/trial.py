@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -91,7 +92,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
             if self._queue:
                 return self._report(self._queue.pop(0))
             if not alive:
-                return {"epoch": self._epoch, "done": True, **self._value}
+                return {"epoch": self._epoch, "done": True, "value": self._value}
             if self._work.folder.stop_request.exists() and self._training is not None:
                 self._training.stop.ask()
             time.sleep(LOOK_EVERY_S)
@@ -106,7 +107,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         number, parameters = config["number"], config["parameters"]
         folder = self._work.folder.trial(number)
         self._follower, self._queue = EventFollower(folder.events, from_start=True), list[dict[str, Any]]()
-        self._epoch, self._value = 0, dict[str, Any]()
+        self._epoch, self._value = 0, worst_value(self._work.job)
         self._epochs = with_parameters(self._work.job, parameters).train.epochs
         if not has_ended(folder):
             self._training = _Training(self._work, folder, parameters)
@@ -114,11 +115,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
     def _report(self, event: dict[str, Any]) -> dict[str, Any]:
         assert self._work.job.tune is not None  # noqa: S101 -- trials belong to jobs that tune
         self._epoch = event["epoch"] + 1
-        self._value = {"value": event[f"validation_{self._work.job.tune.metric}"]}
+        self._value = event[f"validation_{self._work.job.tune.metric}"]
         last = self._epoch == self._epochs
         if last and self._training is not None:
             self._training.join()
-        return {"epoch": self._epoch, "done": last, **self._value}
+        return {"epoch": self._epoch, "done": last, "value": self._value}
 
     def _end(self) -> None:
         """Wait for the training to end; what still trains was cut short by the scheduler, unless the user stopped the study."""
@@ -129,6 +130,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
             self._training.join()
             self._training.stop.forget()
             self._training = None
+
+
+def worst_value(job: JobSpec) -> float:
+    """Stands for a trial that has no epoch to show: Ray Tune wants a number."""
+    assert job.tune is not None  # noqa: S101 -- trials belong to jobs that tune
+    return -math.inf if job.tune.metric == "accuracy" else math.inf
 
 
 def has_ended(folder: RunFolder) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -193,7 +194,7 @@ class StudySearch(Searcher):  # type: ignore[misc]  # Ray ships no types
         return {"number": number, "parameters": parameters}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002
-        value = None if error or result is None else result.get("value")
+        value = None if error or result is None or not math.isfinite(result["value"]) else result["value"]
         if self._optuna is None or trial_id not in self._given:
             return
         if trial_id in self._asked:
@@ -242,7 +243,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:  # noqa: ARG002
         number = trial.config["number"]
-        if number not in self._ended_before and "value" in result:
+        if number not in self._ended_before and math.isfinite(result["value"]):
             self._journal.record(
                 "TrialReported", number=number, epoch=result["epoch"], value=result["value"], metric=tune_spec(self._work).metric
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Shell
+from shell import Shell
 
 from orchestrator.testing import write_image_folder
 

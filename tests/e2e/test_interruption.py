@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 import pytest
-from conftest import Shell, wait_until
+from shell import Shell, wait_until
 
 from orchestrator.record.journal import read_events
 
@@ -129,3 +130,37 @@ def test_ctrl_c_in_a_study_saves_and_resume_finishes(shell: Shell) -> None:
     assert code == 0, output
     assert (run / "tuned.yaml").is_file()
     assert not (run / "model").exists()
+
+
+def test_another_shell_watches_and_stops_a_run(shell: Shell) -> None:
+    """list and status name a running run and its process, logs -f follows it to its end, stop saves it, and resume is offered."""
+    shell.write_job(epochs=400)
+    program = shell.start("run", "job.yaml", "--in-process")
+    wait_until(lambda: len(named(shell.place, "EpochFinished")) >= 2)
+    (run,) = shell.place.glob("runs/*")
+    (listed,) = json.loads(shell("list", "--json").stdout)
+    following = shell.start("logs", "-f", run.name)
+    assert (listed["run"], listed["status"], listed["stage"], listed["pid"]) == (run.name, "running", "train", program.process.pid)
+    assert f"process {program.process.pid}" in shell("status", run.name).stdout
+
+    stopped = shell("stop", run.name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"orchestrator resume {run.name}" in stopped.stdout
+    assert program.wait()[0] == 130
+    code, lines = following.wait()
+    assert code == 0
+    assert "train: epoch 2, loss" in lines
+    assert run.name in shell("list").stdout
+    assert shell("stop", run.name).stdout == f"nobody works on {run.name}\n"
+
+
+def test_a_lost_run_is_told_from_a_running_one(shell: Shell) -> None:
+    """After kill -9 the record still says running; list and status say lost, and how to go on."""
+    shell.write_job(epochs=400)
+    program = shell.start("run", "job.yaml", "--in-process")
+    wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
+    program.kill()
+    (listed,) = json.loads(shell("list", "--json").stdout)
+
+    assert listed["status"] == "lost"
+    assert f"orchestrator resume {listed['run']}" in shell("status", listed["run"]).stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Shell
+from shell import Shell
 
 
 def files_of(place: Path) -> dict[Path, int]:

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from workshop import CLASSES, JOB, Workshop
 
-from orchestrator.launch.run import RunOutcome, RunRequest, run_job
 from orchestrator.record.folder import Root
-from orchestrator.spec.load import load_job
 from orchestrator.testing import write_image_folder
-
-CLASSES = ("disc", "ring", "square")
-
-JOB = """\
-name: shapes
-data:
-  source: {source}
-  image: {{size: 16, store: png}}
-  split: {{validation: 0.2, test: 0.2}}
-  shard_rows: 32
-model: {{name: resnet8, norm: group}}
-train: {{epochs: 2, batch: 16, lr: 0.05, workers: 1, shuffle_window: 2}}
-evaluate: {{batch: 16, mistakes: 5}}
-"""
 
 
 @pytest.fixture(scope="session")
@@ -45,19 +28,6 @@ def in_process(request: pytest.FixtureRequest) -> bool:
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
     return bool(request.param == "in-process")
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """A folder of images and a root for runs."""
-
-    images: Path
-    root: Root
-    job: Path
-
-    def run(self, *overrides: str, in_process: bool, until: str = "evaluate") -> RunOutcome:
-        loaded = load_job(self.job, overrides)
-        return run_job(RunRequest(loaded, self.root, until, in_process, "test", lambda _: nullcontext(), lambda _: None))
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import CLASSES, Workshop
 from safetensors.numpy import load_file
+from workshop import CLASSES, Workshop
 
 from orchestrator.errors import DataError, StorageError
 from orchestrator.launch.evaluate import evaluate_run

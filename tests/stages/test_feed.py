@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import Workshop
+from workshop import Workshop
 
 from orchestrator.dataset.manifest import read_manifest
 from orchestrator.images.augment import HorizontalFlip, RandomCrop

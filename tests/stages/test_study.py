@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from conftest import Workshop
+from workshop import Workshop
 
 from orchestrator.errors import TrainingError
 from orchestrator.launch.run import RunOutcome
