@@ -23,8 +23,8 @@ from orchestrator.stages.evaluate import evaluate_model
 from orchestrator.stages.stopping import StopFile, StopRequest
 from orchestrator.stages.trial import ENDED, StudyWork, Trial, has_ended
 
-DRIVER_CPUS = 0.01
-"""What a trial with a worker group of its own reserves for itself: the group reserves the rest."""
+DRIVER_RESOURCES = {"memory": 2**20}
+"""What a trial with a worker group of its own reserves for itself. No part of a CPU: Ray Data needs the one that is left whole."""
 FINISHED: str = Searcher.FINISHED
 RESTARTS = 1
 """How often a trial whose process was lost is started again; it continues at its checkpoint."""
@@ -92,7 +92,8 @@ def run_study(work: StudyWork, journal: Journal, stop: StopRequest) -> list[Tria
     """
     spec = tune_spec(work)
     mode = "max" if spec.metric == "accuracy" else "min"
-    resources = {"cpu": work.tune.shape.cpus, "gpu": min(1, work.tune.shape.gpus)} if work.tune.workers == 1 else {"cpu": DRIVER_CPUS}
+    alone = {"cpu": work.tune.shape.cpus, "gpu": min(1, work.tune.shape.gpus)}
+    resources = alone if work.tune.workers == 1 else DRIVER_RESOURCES
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(Trial, work=work), resources),
         tune_config=tune.TuneConfig(
