@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.options import (
+    HERE,
+    AddressOption,
+    AsJson,
+    InProcess,
+    JobFile,
+    Overrides,
+    RootOption,
+    RunName,
+    open_root,
+)
+
 if TYPE_CHECKING:
     from orchestrator.launch.run import RunOutcome
     from orchestrator.plan.values import Plan
-    from orchestrator.record.folder import Root, RunFolder
+    from orchestrator.record.folder import RunFolder
     from orchestrator.spec.load import LoadedJob
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the job, for example train.epochs=3.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or the path of its folder.")]
-RootOption = Annotated[
-    Path,
-    typer.Option("--root", envvar="ORCHESTRATOR_ROOT", help="Folder that holds runs/ and data/.", file_okay=False, show_default="here"),
-]
-InProcess = Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process: slower, for debugging.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-HERE = Path()
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +41,15 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def run(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
+def run(
+    job: JobFile,
+    overrides: Overrides = None,
+    root: RootOption = HERE,
+    in_process: InProcess = False,
+    name: Annotated[str, typer.Option(help="Name of the run; made from the job and its images when left out.")] = "",
+) -> None:
     """Prepare, train, evaluate and report; what was done before is kept."""
-    _do_job(job, overrides, root, until="everything", in_process=in_process)
+    _do_job(job, overrides, root, until="everything", in_process=in_process, name=name)
 
 
 def prepare(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
@@ -65,14 +72,19 @@ def tune(
     _do_job(job, overrides, root, until="tune", in_process=False, apply=apply)
 
 
-def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False) -> None:
+def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False, address: AddressOption = "") -> None:
     """Continue a run that was interrupted, killed, or failed."""
+    if address:
+        from orchestrator.cli.cluster_verbs import resume_submitted
+
+        resume_submitted(address, name)
+        return
     from orchestrator.launch.run import asked_before
     from orchestrator.spec.load import load_job
 
     folder = open_root(root).find_run(name)
     loaded = load_job(folder.resolved_job)
-    _do_loaded(loaded, root, until=asked_before(folder, loaded.job), in_process=in_process, only_run=folder.name)
+    _do_loaded(loaded, root, until=asked_before(folder, loaded.job), in_process=in_process, name=folder.name)
 
 
 def evaluate(
@@ -93,12 +105,13 @@ def evaluate(
 
 def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:
     """What a run would do, with reasons, without doing it."""
+    from orchestrator.launch.cluster import reached_cluster
     from orchestrator.launch.run import STAGES, WANTED, everything, finished_stages, plan_job
-    from orchestrator.launch.shape import local_shape
     from orchestrator.spec.load import load_job
 
     loaded = load_job(job, overrides or ())
-    decided, folder, found = plan_job(loaded, open_root(root), local_shape())
+    with reached_cluster(open_root(root), loaded.job.data.source, in_process=False) as shape:
+        decided, folder, found = plan_job(loaded, open_root(root), shape)
     if as_json:
         typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))
         return
@@ -118,18 +131,20 @@ def report(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> N
     _print_report(folder, as_json=as_json)
 
 
-def _do_job(job: Path, overrides: list[str] | None, root: Path, *, until: str, in_process: bool, apply: bool = False) -> None:
+def _do_job(
+    job: Path, overrides: list[str] | None, root: Path, *, until: str, in_process: bool, name: str = "", apply: bool = False
+) -> None:
     from orchestrator.spec.load import load_job
 
-    _do_loaded(load_job(job, overrides or ()), root, until=until, in_process=in_process, apply=apply)
+    _do_loaded(load_job(job, overrides or ()), root, until=until, in_process=in_process, name=name, apply=apply)
 
 
-def _do_loaded(loaded: LoadedJob, root: Path, *, until: str, in_process: bool, only_run: str = "", apply: bool = False) -> None:
+def _do_loaded(job: LoadedJob, root: Path, *, until: str, in_process: bool, name: str = "", apply: bool = False) -> None:
     from orchestrator.launch.run import RunRequest, everything, run_job, run_tuned
 
     command = " ".join(["orchestrator", *sys.argv[1:]])
-    wanted = everything(loaded.job) if until == "everything" else until
-    request = RunRequest(loaded, open_root(root), wanted, in_process, command, _watch, _announce, only_run)
+    wanted = everything(job.job) if until == "everything" else until
+    request = RunRequest(job, open_root(root), wanted, in_process, command, _watch, _announce, name)
     outcome = run_job(request)
     _print_outcome(outcome)
     if wanted == "all" or apply:
@@ -171,13 +186,6 @@ def _print_decisions(decided: Plan, skipped: dict[str, int]) -> None:
         typer.echo(f"{decision.what:<{width}}  {decision.value}  ({decision.reason})")
     for rule, count in skipped.items():
         typer.echo(f"{'skipped':<{width}}  {count:,} {rule}")
-
-
-def open_root(path: Path) -> Root:
-    """The folder that holds runs/ and data/."""
-    from orchestrator.record.folder import Root
-
-    return Root(path.expanduser().resolve())
 
 
 def _watch(events: Path) -> AbstractContextManager[None]:

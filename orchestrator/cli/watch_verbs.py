@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.run_verbs import HERE, AsJson, RootOption, RunName, open_root
+from orchestrator.cli import cluster_verbs
+from orchestrator.cli.options import HERE, AddressOption, AsJson, RootOption, RunName, open_root
 
 if TYPE_CHECKING:
     from orchestrator.launch.watching import RunState
@@ -22,8 +23,11 @@ def register(app: typer.Typer) -> None:
     app.command()(stop)
 
 
-def list_runs(root: RootOption = HERE, as_json: AsJson = False) -> None:
+def list_runs(root: RootOption = HERE, as_json: AsJson = False, address: AddressOption = "") -> None:
     """All runs, the newest first."""
+    if address:
+        cluster_verbs.list_submitted(address, as_json=as_json)
+        return
     from orchestrator.launch.watching import look_at_all
 
     states = look_at_all(open_root(root))
@@ -37,8 +41,11 @@ def list_runs(root: RootOption = HERE, as_json: AsJson = False) -> None:
         typer.echo(f"{state.report.run:<{width}}  {state.status:<11}  {state.stage:<8}  {_result(state)}".rstrip())
 
 
-def status(name: RunName, root: RootOption = HERE, as_json: AsJson = False) -> None:
+def status(name: RunName, root: RootOption = HERE, as_json: AsJson = False, address: AddressOption = "") -> None:
     """How a run stands, and who works on it."""
+    if address:
+        cluster_verbs.status_submitted(address, name, as_json=as_json)
+        return
     from orchestrator.launch.watching import look
     from orchestrator.reports.text import report_text
 
@@ -57,8 +64,12 @@ def logs(
     name: RunName,
     root: RootOption = HERE,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more while somebody works on the run.")] = False,
+    address: AddressOption = "",
 ) -> None:
     """What happened in a run, line by line."""
+    if address:
+        cluster_verbs.logs_submitted(address, name, follow=follow)
+        return
     from orchestrator.cli.progress import ProgressView
     from orchestrator.launch.watching import follow_events
 
@@ -68,8 +79,11 @@ def logs(
     view.close()
 
 
-def stop(name: RunName, root: RootOption = HERE) -> None:
+def stop(name: RunName, root: RootOption = HERE, address: AddressOption = "") -> None:
     """Save a checkpoint and stop, as the first Ctrl-C does."""
+    if address:
+        cluster_verbs.stop_submitted(address, name)
+        return
     from orchestrator.launch.watching import stop_run
 
     folder = open_root(root).find_run(name)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from orchestrator.dataset.manifest import read_manifest
 from orchestrator.durable import read_json
 from orchestrator.errors import JobError, Problem, StorageError
+from orchestrator.launch.cluster import reached_cluster, start_engine
 from orchestrator.launch.lock import locked
-from orchestrator.launch.run import Watch, readable_images, stage, start_engine
-from orchestrator.launch.shape import local_shape
+from orchestrator.launch.run import Watch, readable_images, stage
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, make_plan, with_workers
 from orchestrator.record.folder import Root, RunFolder
@@ -56,11 +56,16 @@ def evaluate_run(
     if split and split not in images:
         raise JobError((Problem("--split", f"{split} is not a split of {folder.name}; it has {', '.join(images)}"),))
     facts = DataFacts(manifest.fingerprint, manifest.classes, images)
-    plan = make_plan(loaded.job, facts, local_shape(), str(folder.resolved_job))
-    if workers is not None:
-        plan = with_workers(plan, workers)
     stop = StopRequest(folder.stop_request)
-    with locked(folder.path), stopping_on_signals(stop, announce), watch(folder.events):
+    with (
+        reached_cluster(root, str(data), in_process=in_process) as shape,
+        locked(folder.path),
+        stopping_on_signals(stop, announce),
+        watch(folder.events),
+    ):
+        plan = make_plan(loaded.job, facts, shape, str(folder.resolved_job))
+        if workers is not None:
+            plan = with_workers(plan, workers)
         stop.forget()
         with start_engine(plan.cluster, in_process=in_process) as engine, stage(folder, "evaluate", stop) as journal:
             evaluate_model(loaded.job, plan, manifest, data, folder, engine, journal, stop, split)

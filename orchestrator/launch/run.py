@@ -13,11 +13,11 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.dataset.manifest import Manifest, is_prepared, read_manifest
-from orchestrator.durable import write_atomically, write_json
+from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
+from orchestrator.launch.cluster import reached_cluster, start_engine
 from orchestrator.launch.images import FoundImages, find_images
 from orchestrator.launch.lock import locked
-from orchestrator.launch.shape import local_shape
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, make_plan
 from orchestrator.plan.values import ClusterShape, Plan
@@ -29,8 +29,6 @@ from orchestrator.spec.job import JobSpec, resolved
 from orchestrator.spec.load import LoadedJob, load_job
 from orchestrator.spec.tune import tuned_job
 from orchestrator.spec.yaml import dump_yaml
-from orchestrator.stages.engine import Engine
-from orchestrator.stages.environment import set_environment
 from orchestrator.stages.stopping import StopRequest
 
 STAGES = ("prepare", "train", "evaluate", "tune")
@@ -58,8 +56,8 @@ class RunRequest:
     command: str
     watch: Watch
     announce: Callable[[str], None]
-    only_run: str = ""
-    """The run that is to be continued; empty when any run of the job will do."""
+    name: str = ""
+    """The run's name where it is given; made from the job and its images where it is empty."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +76,28 @@ def run_name(job: JobSpec, fingerprint: str) -> str:
     return f"{job.name}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
 
 
-def plan_job(job: LoadedJob, root: Root, shape: ClusterShape) -> tuple[Plan, RunFolder, FoundImages]:
+def plan_job(job: LoadedJob, root: Root, shape: ClusterShape, name: str = "") -> tuple[Plan, RunFolder, FoundImages]:
     """Everything that is decided before the start, without doing it.
 
     Raises:
-        JobError: The source cannot be used, or the job cannot run on this cluster.
+        JobError: The source cannot be used, or the job cannot run on this cluster, or `name` names another run.
     """
     found = find_images(job.job.data)
     plan = make_plan(job.job, current_facts(root, found), shape, str(job.path))
-    return plan, root.run(run_name(job.job, found.fingerprint)), found
+    folder = root.run(name or run_name(job.job, found.fingerprint))
+    check_same_work(folder, job.job, found.fingerprint)
+    return plan, folder, found
+
+
+def check_same_work(folder: RunFolder, job: JobSpec, fingerprint: str) -> None:
+    """Raises:
+    JobError: The folder holds the run of another job, or of other images.
+    """
+    if folder.resolved_job.is_file() and load_job(folder.resolved_job).job != job:
+        raise JobError((Problem(folder.name, f"is a run of another job: {folder.resolved_job}"),), "choose another --name")
+    if folder.plan.is_file() and read_json(folder.plan)["fingerprint"] != fingerprint:
+        what = f"the images in {job.data.source} have changed since {folder.name} was started"
+        raise JobError((Problem(folder.name, what),), f"start a new run with: orchestrator run {folder.job}")
 
 
 def current_facts(root: Root, found: FoundImages) -> DataFacts:
@@ -108,21 +119,17 @@ def run_job(request: RunRequest) -> RunOutcome:
         OrchestratorError: Written into the run folder as well, with the report of what was done.
     """
     check_tuning(request)
-    plan, folder, found = plan_job(request.job, request.root, local_shape())
-    if request.only_run not in ("", folder.name):
-        message = f"the images in {request.job.job.data.source} have changed since {request.only_run} was started"
-        raise JobError(
-            (Problem(request.only_run, message),), f"start a new run with: orchestrator run {request.root.run(request.only_run).job}"
-        )
-    if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
-        return RunOutcome(folder, fold(folder), reused=True)
-    with locked(folder.path):
-        write_request(request, folder)
-        stop = StopRequest(folder.stop_request)
-        stop.forget()
-        with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request):
-            do_stages(request, folder, plan, found, stop)
-    return RunOutcome(folder, fold(folder), reused=False)
+    with reached_cluster(request.root, request.job.job.data.source, in_process=request.in_process) as shape:
+        plan, folder, found = plan_job(request.job, request.root, shape, request.name)
+        if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
+            return RunOutcome(folder, fold(folder), reused=True)
+        with locked(folder.path):
+            write_request(request, folder)
+            stop = StopRequest(folder.stop_request)
+            stop.forget()
+            with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request):
+                do_stages(request, folder, plan, found, stop)
+        return RunOutcome(folder, fold(folder), reused=False)
 
 
 def everything(job: JobSpec) -> str:
@@ -169,7 +176,7 @@ def write_request(request: RunRequest, folder: RunFolder) -> None:
 
 def run_tuned(request: RunRequest, folder: RunFolder) -> RunOutcome:
     """Train and evaluate the job that the study of a run has written, as a run of its own."""
-    return run_job(replace(request, job=load_job(folder.tuned_job), until="evaluate", only_run=""))
+    return run_job(replace(request, job=load_job(folder.tuned_job), until="evaluate", name=""))
 
 
 @contextmanager
@@ -247,19 +254,3 @@ def stage(folder: RunFolder, name: str, stop: StopRequest) -> Iterator[Journal]:
     started = time.perf_counter()
     yield journal
     journal.record("StageFinished", seconds=round(time.perf_counter() - started, 1))
-
-
-@contextmanager
-def start_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Engine]:
-    """Ray on this machine, or this process alone."""
-    if in_process:
-        from orchestrator.stages.in_process import InProcessEngine
-
-        yield InProcessEngine()
-        return
-    set_environment(Path.home() / ".config" / "orchestrator" / "ray_token")
-    from orchestrator.stages.cluster import local_cluster
-    from orchestrator.stages.on_ray import RayEngine
-
-    with local_cluster(shape):
-        yield RayEngine()

@@ -53,9 +53,11 @@ def every_worker_has_a_gpu(question: Question) -> str | None:
 
 
 def ray_data_has_a_cpu(question: Question) -> str | None:
-    if question.shape.cpus >= 2:  # noqa: PLR2004 -- one for the workers, one for Ray Data
+    shape = question.shape
+    if (shape.cpus if shape.gpus else shape.node_cpus) >= 2:  # noqa: PLR2004 -- one for the workers, one for Ray Data
         return None
-    return f"the cluster has {question.shape.cpus} CPU; reading and training need 2: one for Ray Data, one for the workers"
+    what = f"the smallest node has {shape.node_cpus} CPU" if shape.nodes > 1 else f"the cluster has {shape.cpus} CPU"
+    return f"{what}; reading and training need 2: one for Ray Data, one for the workers"
 
 
 RULES: tuple[Rule, ...] = (

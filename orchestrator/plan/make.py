@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import PlanError, Problem
@@ -74,9 +75,11 @@ def choose_workers(job: JobSpec, shape: ClusterShape) -> tuple[int, str]:
         return job.train.workers, "train.workers in the job file"
     if shape.gpus:
         return shape.gpus, f"one for each of the {format_count(shape.gpus, 'GPU')}"
-    workers = min(CPU_WORKERS_MAX, shape.cpus)
+    workers = shape.nodes if shape.nodes > 1 else min(CPU_WORKERS_MAX, shape.cpus)
     while job.train.batch % workers:
         workers -= 1
+    if shape.nodes > 1:
+        return workers, f"no GPU: at most one for each of the {shape.nodes} nodes, as many as divide train.batch"
     return workers, f"no GPU: {format_count(shape.cpus, 'CPU')} shared by at most {CPU_WORKERS_MAX} workers"
 
 
@@ -127,14 +130,33 @@ def plan_train(job: JobSpec, train_rows: int, shape: ClusterShape, workers: int)
 
 
 def share_cpus(shape: ClusterShape, workers: int) -> tuple[float, float]:
-    """CPUs for each worker and CPUs left for Ray Data, which needs at least one whole CPU to make progress."""
+    """CPUs for each worker and CPUs left for Ray Data, which needs at least one whole CPU to make progress.
+
+    A worker's CPUs are on one node. Without GPUs every node keeps some for Ray Data, wherever the workers end up.
+    """
     if shape.gpus:
         per_worker = 1.0 if shape.cpus > workers else (shape.cpus - 1) / workers
         return per_worker, shape.cpus - per_worker * workers
-    data_cpus = max(1, shape.cpus // 4)
-    per_worker = (shape.cpus - data_cpus) / workers
+    data_cpus = max(1, shape.node_cpus // 4)
+    per_worker = (shape.node_cpus - data_cpus) / math.ceil(workers / shape.nodes)
     whole = float(int(per_worker)) if per_worker >= 1 else int(per_worker * 100) / 100
     return whole, shape.cpus - whole * workers
+
+
+def refit(plan: TrainPlan, shape: ClusterShape) -> TrainPlan:
+    """The same training on what is left of a cluster: the same global steps, by as many of the workers as can be placed.
+
+    Raises:
+        PlanError: Nothing is left that could train.
+    """
+    workers = plan.workers
+    if plan.device == "cuda":
+        workers = max((n for n in range(1, min(workers, shape.gpus) + 1) if plan.micro_batches % n == 0), default=0)
+    if not workers or shape.node_cpus < 2:  # noqa: PLR2004 -- one for the workers, one for Ray Data
+        what = f"{format_count(shape.cpus, 'CPU')} and {format_count(shape.gpus, 'GPU')} are left, which is too little to go on"
+        raise PlanError((Problem("the cluster", what),), "start nodes and run the same command again")
+    worker_cpus, _ = share_cpus(shape, workers)
+    return replace(plan, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus)))
 
 
 def with_workers(plan: Plan, workers: int) -> Plan:

@@ -55,7 +55,8 @@ def share_cluster(shape: ClusterShape, workers: int, trials: int) -> tuple[int, 
         fits = shape.cpus // (workers if workers == 1 else workers + 1)
         why = f"{format_count(shape.cpus, 'CPU')}, at least {workers if workers == 1 else workers + 1} for each trial"
     concurrent = max(1, min(fits, trials))
-    return concurrent, ClusterShape(shape.cpus // concurrent, shape.gpus // concurrent), why
+    cpus = shape.cpus // concurrent
+    return concurrent, ClusterShape(min(cpus, shape.node_cpus) if workers == 1 else cpus, shape.gpus // concurrent), why
 
 
 def study_points(job: JobSpec, tune: TuneSpec) -> Iterator[dict[str, Any]]:

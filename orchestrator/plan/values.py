@@ -15,6 +15,13 @@ class ClusterShape:
     gpus: int
     """GPUs over all nodes."""
     nodes: int = 1
+    smallest_node_cpus: int = 0
+    """Logical CPUs of the smallest node; 0 on a single node."""
+
+    @property
+    def node_cpus(self) -> int:
+        """Logical CPUs that are surely on one node."""
+        return self.smallest_node_cpus or self.cpus
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,31 @@
-"""A Ray cluster of our own on this machine, for as long as a run needs it."""
+"""The Ray cluster that does the work: one of our own on this machine, or one that runs already."""
 
 from __future__ import annotations
 
 import logging
+import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
 from ray.data import DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.errors import ClusterError
+from orchestrator import __version__
+from orchestrator.errors import ClusterError, OrchestratorError, StorageError
 from orchestrator.plan.values import ClusterShape
+from orchestrator.stages.environment import SETTINGS
+
+ANSWER_S = 10.0
+"""A node that lives answers a task of no CPU well within this time, also while it imports our package for the first time."""
+NODES_SETTLE_S = 90.0
+"""Ray declares a node dead about 15 s after it was killed, 33 s after its network was cut."""
+IN_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the process of a submitted job, whose runtime environment carries the settings already."""
 
 
 @contextmanager
@@ -42,6 +56,133 @@ def local_cluster(shape: ClusterShape) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def running_cluster(address: str) -> Iterator[ClusterShape]:
+    """Connect to a cluster that runs already, for as long as the context lasts.
+
+    Args:
+        address: As Ray's variable `RAY_ADDRESS` has it: `auto` or `HOST:PORT`.
+
+    Raises:
+        ClusterError: It cannot be reached, or does not accept our token.
+    """
+    _quieten()
+    runtime_env = {} if IN_SUBMITTED_JOB in os.environ else {"env_vars": worker_environment()}
+    try:
+        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
+    except (RuntimeError, ValueError, OSError, ConnectionError, ray.exceptions.RayError) as error:
+        message = f"the Ray cluster at RAY_ADDRESS={address} cannot be joined: {str(error).splitlines()[0]}"
+        raise ClusterError(message, "check the address and the token, or unset RAY_ADDRESS to work on this machine") from error
+    try:
+        yield cluster_shape()
+    finally:
+        ray.shutdown()
+
+
+def worker_environment() -> dict[str, str]:
+    """What every process of a job on a running cluster finds in its environment; the token is there already."""
+    return {name: os.environ.get(name, value) for name, value in SETTINGS.items() if not name.startswith("RAY_AUTH")}
+
+
+def cluster_shape() -> ClusterShape:
+    """What the nodes that Ray counts as alive have. Nodes without CPUs only manage."""
+    return _shape(_working_nodes())
+
+
+def answering_shape() -> ClusterShape:
+    """The same, counting only nodes that answer: for some seconds Ray counts a killed node as alive.
+
+    Raises:
+        ClusterError: Nodes that Ray counts as alive do not answer for longer than Ray needs to notice a death.
+    """
+    deadline = time.monotonic() + NODES_SETTLE_S
+    while True:
+        nodes = _working_nodes()
+        silent = _silent(nodes)
+        if not silent:
+            return _shape(nodes)
+        if time.monotonic() > deadline:
+            raise ClusterError(f"no answer from {', '.join(silent)}", "look at the cluster with: ray status")
+
+
+def check_nodes(root: Path, source: str) -> None:
+    """Every node must see the root and the images, and have this version of the program.
+
+    Raises:
+        StorageError: A node does not see what this one sees.
+        ClusterError: A node has another version of the program, or none.
+    """
+    nodes = _working_nodes()
+    here = ray.get_runtime_context().get_node_id()
+    if all(node["NodeID"] == here for node in nodes):
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    mark = root / f".seen-by-all-nodes-{os.getpid()}-{time.time_ns()}"
+    mark.touch()
+    try:
+        answers = {_name(node): _on_node(node, _look_around).remote(str(mark), source) for node in nodes}
+        faults = [fault for name, answer in answers.items() if (fault := _fault(name, answer, root, source))]
+    finally:
+        mark.unlink()
+    if faults:
+        raise type(faults[0])("; ".join(fault.message for fault in faults), faults[0].next_step)
+
+
+def _look_around(mark: str, source: str) -> tuple[bool, bool, str]:
+    """What this node sees of the root and of the images, and its version of the program."""
+    return Path(mark).exists(), Path(source).exists(), __version__
+
+
+def _fault(name: str, answer: Any, root: Path, source: str) -> OrchestratorError | None:
+    install = "install the same version of orchestrator on all nodes"
+    try:
+        sees_root, sees_source, version = ray.get(answer, timeout=ANSWER_S * 3)
+    except ray.exceptions.RayError as error:
+        return ClusterError(f"{name} cannot work: {str(error).strip().splitlines()[-1]}", install)
+    if version != __version__:
+        return ClusterError(f"{name} has version {version} of orchestrator, this is {__version__}", install)
+    unseen = [path for path, seen in ((str(root), sees_root), (source, sees_source)) if not seen]
+    if not unseen:
+        return None
+    next_step = "mount the same storage at the same path on all nodes, or choose such a folder with --root"
+    return StorageError(f"{name} does not see {' and '.join(unseen)}", next_step)
+
+
+def _working_nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def _shape(nodes: list[dict[str, Any]]) -> ClusterShape:
+    cpus = [int(node["Resources"]["CPU"]) for node in nodes]
+    gpus = sum(int(node["Resources"].get("GPU", 0)) for node in nodes)
+    return ClusterShape(cpus=sum(cpus), gpus=gpus, nodes=max(1, len(nodes)), smallest_node_cpus=min(cpus) if len(cpus) > 1 else 0)
+
+
+def _silent(nodes: list[dict[str, Any]]) -> list[str]:
+    """The nodes that do not answer in time."""
+    asked = {_on_node(node, _name).remote(node): _name(node) for node in nodes}
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
+    return [name for answer, name in asked.items() if answer not in answered or not _answers(answer)]
+
+
+def _answers(answer: Any) -> bool:
+    try:
+        ray.get(answer)
+    except ray.exceptions.RayError:
+        return False
+    return True
+
+
+def _on_node(node: dict[str, Any], function: Any) -> Any:
+    """A function as a task that only this node may run, whatever else runs there."""
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return ray.remote(function).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0)
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def _quieten() -> None:

@@ -49,7 +49,6 @@ class EvaluateSettings:
     """Where each worker leaves its predictions."""
     events: Path
     device: str
-    threads: int
     rows: int
     """Images in the split."""
 
@@ -79,7 +78,7 @@ def evaluate_model(
     started = time.perf_counter()
     parts = folder.evaluation / "parts"
     shutil.rmtree(parts, ignore_errors=True)
-    settings = EvaluateSettings(folder.model, parts, folder.events, plan.train.device, plan.train.threads, plan.images[split])
+    settings = EvaluateSettings(folder.model, parts, folder.events, plan.train.device, plan.images[split])
     work = GroupWork(
         name="evaluate",
         plan=plan.train,
@@ -108,7 +107,6 @@ def evaluation_feed(plan: Plan, manifest: Manifest, data: Path, split: str, work
 def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch]) -> None:
     """Runs in every worker of the group; leaves one Parquet file in `settings.parts`."""
     require_device(settings.device)
-    torch.set_num_threads(settings.threads)
     rank, workers = world()
     journal = Journal(settings.events, f"evaluate-{rank}", "evaluate")
     model, preprocess = load_model(settings.model)

@@ -8,12 +8,16 @@ from typing import Any
 
 import ray
 import ray.train
+import torch
 from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
+from orchestrator.plan.make import refit
+from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
+from orchestrator.stages.cluster import answering_shape, cluster_shape
 from orchestrator.stages.engine import GroupWork
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
 from orchestrator.stages.stopping import StopRequest
@@ -25,8 +29,8 @@ COLLECTIVE_TIMEOUT_S = 300
 def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
     """Run a worker group to its end and return what rank 0 returned.
 
-    An attempt that ends because a worker process was lost is followed by another one, `attempts` in all. An error that
-    the workers raised for the user is final.
+    An attempt that ends because a worker process was lost is followed by another one, `attempts` in all, on the nodes that
+    still answer. An error that the workers raised for the user is final.
 
     Raises:
         OrchestratorError: What the workers raised.
@@ -34,9 +38,11 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
         Interrupted: The user asked to stop now.
     """
     for attempt in range(1, attempts + 1):
-        journal.record("AttemptStarted", attempt=attempt, workers=work.plan.workers)
+        shape = cluster_shape() if attempt == 1 else answering_shape()
+        plan = work.plan if attempt == 1 else refit(work.plan, shape)
+        journal.record("AttemptStarted", attempt=attempt, workers=plan.workers, nodes=shape.nodes)
         try:
-            return _run_attempt(work, attempt, stop)
+            return _run_attempt(work, plan, attempt, stop)
         except TrainingFailedError as error:
             cause = find_cause(error)
             journal.record("AttemptFailed", attempt=attempt, error=str(cause).splitlines()[0])
@@ -48,9 +54,9 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
     raise AssertionError(attempts)
 
 
-def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
+def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopRequest) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
-    trainer = make_trainer(work, attempt)
+    trainer = make_trainer(work, plan, attempt)
     outcome: list[Any] = []
 
     def fit() -> None:
@@ -70,14 +76,16 @@ def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
     return outcome[0]
 
 
-def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
+def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer:
     """Ray Train's description of the group."""
-    plan = work.plan
+    strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
     return TorchTrainer(
         _run_worker,
-        train_loop_config={"work": work.run_one_worker, "settings": work.settings},
-        scaling_config=ScalingConfig(num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources),
+        train_loop_config={"work": work.run_one_worker, "settings": work.settings, "threads": plan.threads},
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources, placement_strategy=strategy
+        ),
         torch_config=TorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         run_config=RunConfig(
             name=f"{work.name}-{attempt}",
@@ -91,6 +99,7 @@ def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
 
 def _run_worker(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
+    torch.set_num_threads(config["threads"])
     shard = ray.train.get_dataset_shard("feed")
     return config["work"](config["settings"], batches_of_rank(shard, context.get_world_rank(), context.get_world_size()))
 

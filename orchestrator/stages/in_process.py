@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
 from orchestrator.record.journal import Journal
@@ -23,6 +25,7 @@ class InProcessEngine:
 
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:  # noqa: ARG002 -- nothing can be lost
         journal.record("AttemptStarted", attempt=1, workers=1)
+        torch.set_num_threads(work.plan.threads)
         return work.run_one_worker(work.settings, batches_of(work.make_feed(1)))
 
 

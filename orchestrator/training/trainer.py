@@ -29,7 +29,6 @@ class Trainer:
     """
 
     def __init__(self, work: TrainWork) -> None:
-        torch.set_num_threads(work.plan.threads)
         torch.manual_seed(work.job.train.seed)
         self.work = work
         self.rank, self.workers = world()

@@ -1,0 +1,118 @@
+"""A real Ray cluster of two nodes on this machine, each with its own folder and ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+
+PORTS = iter(range(21_000 + os.getpid() % 100 * 60, 32_000))
+"""Between the ports of Ray's workers and those that the system gives away."""
+START_DEADLINE_S = 60
+
+
+def free_port() -> int:
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+class TwoNodes:
+    """A head and a second node; killing a node ends its raylet and all that runs on it, as a machine that loses power would.
+
+    Args:
+        cpus: Logical CPUs of each node.
+        hidden: An existing folder that the second node does not see; takes the right to mount.
+    """
+
+    def __init__(self, cpus: int = 2, hidden: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="two-"))
+        self.token = self.folder / "token"
+        self.token.write_text("a-secret-of-this-test-alone-0123456789abcdef")
+        self.token.chmod(0o600)
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_timeout_ms": "2000",
+            "RAY_health_check_failure_threshold": "3",
+        }
+        self.environment.pop("RAY_ADDRESS", None)
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        gcs, dashboard = free_port(), free_port()
+        self.address = f"http://127.0.0.1:{dashboard}"
+        head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+        self._start("a", [*head, f"--num-cpus={cpus}"])
+        self._wait_for_head()
+        self._start("b", [f"--address=127.0.0.1:{gcs}", f"--num-cpus={cpus}"], hidden)
+
+    def _start(self, name: str, options: list[str], hidden: Path | None = None) -> None:
+        ports = [f"--{kind}={free_port()}" for kind in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options, *ports]
+        if hidden:  # an empty file system lies over the folder, for this node alone
+            mount = f'mount -t tmpfs none "{hidden}" && exec "$@"'
+            command = ["unshare", "--mount", "bash", "-c", mount, "bash", *command]
+        with (self.folder / f"{name}.log").open("w") as log:
+            self.nodes.append(
+                subprocess.Popen([*command, f"--temp-dir={self.folder / name}"], env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+            )
+
+    def _wait_for_head(self) -> None:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            try:
+                connection = HTTPConnection(self.address.removeprefix("http://"), timeout=5)
+                connection.request("GET", "/api/version", headers={"Authorization": f"Bearer {self.token.read_text()}"})
+                if connection.getresponse().status == HTTPStatus.OK:
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, (self.folder / "a.log").read_text()
+                time.sleep(0.2)
+
+    def kill_second_node(self) -> None:
+        """SIGKILL for its raylet; what runs on the node goes down with it."""
+        (raylet,) = self._processes("b", program="raylet")
+        os.kill(raylet, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End every process of both nodes and remove their folders."""
+        for node in self.nodes:
+            node.terminate()
+        for node in self.nodes:
+            try:
+                node.wait(20)
+            except subprocess.TimeoutExpired:
+                node.kill()
+                node.wait()
+        for name in ("a", "b"):
+            for process in self._processes(name):
+                os.kill(process, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _processes(self, name: str, program: str = "") -> list[int]:
+        """Processes whose command line names the folder of a node."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            except OSError:
+                continue
+            named = any(bytes(self.folder / name) in word for word in words)
+            if named and (not program or words[0].endswith(b"/" + program.encode())):
+                found.append(int(entry.name))
+        return found
