@@ -7,7 +7,7 @@ import sys
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import cluster_verbs, data_verbs, doctor_verb, job_verbs, run_verbs, watch_verbs
+from orchestrator.cli import cluster_verbs, dashboard_verb, data_verbs, doctor_verb, job_verbs, run_verbs, watch_verbs
 from orchestrator.errors import OrchestratorError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="From a folder of images to a trained and evaluated model, on Ray, from one job file.",
     epilog="First steps: [bold]orchestrator init FOLDER[/], then [bold]orchestrator run JOB[/].",
 )
-for verbs in (job_verbs, run_verbs, watch_verbs, cluster_verbs, data_verbs, doctor_verb):
+for verbs in (job_verbs, run_verbs, watch_verbs, cluster_verbs, dashboard_verb, data_verbs, doctor_verb):
     verbs.register(app)
 
 

@@ -110,8 +110,8 @@ def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_
     from orchestrator.spec.load import load_job
 
     loaded = load_job(job, overrides or ())
-    with reached_cluster(open_root(root), loaded.job.data.source, in_process=False) as shape:
-        decided, folder, found = plan_job(loaded, open_root(root), shape)
+    with reached_cluster(open_root(root), loaded.job.data.source, in_process=False) as reached:
+        decided, folder, found = plan_job(loaded, open_root(root), reached.shape)
     if as_json:
         typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))
         return

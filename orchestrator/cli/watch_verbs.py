@@ -12,7 +12,7 @@ from orchestrator.cli import cluster_verbs
 from orchestrator.cli.options import HERE, AddressOption, AsJson, RootOption, RunName, open_root
 
 if TYPE_CHECKING:
-    from orchestrator.launch.watching import RunState
+    from orchestrator.reports.state import RunState
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +28,11 @@ def list_runs(root: RootOption = HERE, as_json: AsJson = False, address: Address
     if address:
         cluster_verbs.list_submitted(address, as_json=as_json)
         return
-    from orchestrator.launch.watching import look_at_all
+    from orchestrator.reports.state import look_at_all, state_json
 
     states = look_at_all(open_root(root))
     if as_json:
-        typer.echo(json.dumps([_facts(state) for state in states], indent=2, ensure_ascii=False))
+        typer.echo(json.dumps([state_json(state) for state in states], indent=2, ensure_ascii=False))
         return
     if not states:
         typer.echo("no runs here; start one with: orchestrator run JOB", err=True)
@@ -46,12 +46,12 @@ def status(name: RunName, root: RootOption = HERE, as_json: AsJson = False, addr
     if address:
         cluster_verbs.status_submitted(address, name, as_json=as_json)
         return
-    from orchestrator.launch.watching import look
+    from orchestrator.reports.state import look, state_json
     from orchestrator.reports.text import report_text
 
     state = look(open_root(root).find_run(name))
     if as_json:
-        typer.echo(json.dumps(_facts(state), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(state_json(state), indent=2, ensure_ascii=False))
         return
     typer.echo(report_text(state.report))
     if state.holder:
@@ -92,23 +92,6 @@ def stop(name: RunName, root: RootOption = HERE, address: AddressOption = "") ->
         return
     typer.echo(f"stopped {folder.name}")
     typer.echo(f"next    orchestrator resume {folder.name}")
-
-
-def _facts(state: RunState) -> dict[str, object]:
-    report = state.report
-    return {
-        "run": report.run,
-        "job": report.job,
-        "status": state.status,
-        "stage": state.stage,
-        "started": report.started,
-        "seconds": round(report.seconds, 1),
-        "split": report.metrics.split if report.metrics else None,
-        "accuracy": report.metrics.accuracy if report.metrics else None,
-        "best_validation_accuracy": report.training.best_validation_accuracy,
-        "pid": state.holder.pid if state.holder else None,
-        "host": state.holder.host if state.holder else None,
-    }
 
 
 def _result(state: RunState) -> str:

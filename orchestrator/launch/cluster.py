@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.plan.values import ClusterShape
@@ -18,8 +19,17 @@ TOKEN = Path.home() / ".config" / "orchestrator" / "ray_token"
 """The secret that our clusters and their clients share."""
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Where the work is going to be done."""
+
+    shape: ClusterShape
+    dashboard: str = ""
+    """`HOST:PORT` of Ray's own dashboard; empty where there is none."""
+
+
 @contextmanager
-def reached_cluster(root: Root, source: str, *, in_process: bool) -> Iterator[ClusterShape]:
+def reached_cluster(root: Root, source: str, *, in_process: bool) -> Iterator[Reached]:
     """What there is to compute with; a cluster that runs already is joined and checked, one of our own is started when work begins.
 
     Raises:
@@ -28,14 +38,14 @@ def reached_cluster(root: Root, source: str, *, in_process: bool) -> Iterator[Cl
     """
     address = os.environ.get("RAY_ADDRESS", "")
     if in_process or address in ("", "local"):
-        yield local_shape()
+        yield Reached(local_shape())
         return
     set_environment(TOKEN)
     from orchestrator.stages.cluster import check_nodes, running_cluster
 
-    with running_cluster(address) as shape:
+    with running_cluster(address) as (shape, dashboard):
         check_nodes(root.path, source)
-        yield shape
+        yield Reached(shape, dashboard)
 
 
 @contextmanager

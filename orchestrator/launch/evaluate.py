@@ -8,11 +8,11 @@ from orchestrator.dataset.manifest import read_manifest
 from orchestrator.durable import read_json
 from orchestrator.errors import JobError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, start_engine
-from orchestrator.launch.lock import locked
 from orchestrator.launch.run import Watch, readable_images, stage
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, make_plan, with_workers
 from orchestrator.record.folder import Root, RunFolder
+from orchestrator.record.lock import locked
 from orchestrator.reports.summary import write_report
 from orchestrator.spec.load import load_job
 from orchestrator.stages.stopping import StopRequest
@@ -58,12 +58,12 @@ def evaluate_run(
     facts = DataFacts(manifest.fingerprint, manifest.classes, images)
     stop = StopRequest(folder.stop_request)
     with (
-        reached_cluster(root, str(data), in_process=in_process) as shape,
+        reached_cluster(root, str(data), in_process=in_process) as reached,
         locked(folder.path),
         stopping_on_signals(stop, announce),
         watch(folder.events),
     ):
-        plan = make_plan(loaded.job, facts, shape, str(folder.resolved_job))
+        plan = make_plan(loaded.job, facts, reached.shape, str(folder.resolved_job))
         if workers is not None:
             plan = with_workers(plan, workers)
         stop.forget()

@@ -12,9 +12,9 @@ from pathlib import Path
 from orchestrator.durable import storage_error, sync_folder, write_atomically
 from orchestrator.errors import JobError, Problem, StorageError
 from orchestrator.images.store import encode
-from orchestrator.launch.lock import locked
 from orchestrator.launch.packages import NotFetched, obtain
 from orchestrator.launch.public_data import PUBLIC_DATA, Pictures, PublicData, Source, Split
+from orchestrator.record.lock import locked
 
 Tell = Callable[[str], None]
 

@@ -17,12 +17,12 @@ from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, start_engine
 from orchestrator.launch.images import FoundImages, find_images
-from orchestrator.launch.lock import locked
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, make_plan
 from orchestrator.plan.values import ClusterShape, Plan
 from orchestrator.record.folder import Root, RunFolder
 from orchestrator.record.journal import Journal, read_events
+from orchestrator.record.lock import locked
 from orchestrator.reports.fold import RunReport, fold
 from orchestrator.reports.summary import write_report
 from orchestrator.spec.job import JobSpec, resolved
@@ -119,15 +119,15 @@ def run_job(request: RunRequest) -> RunOutcome:
         OrchestratorError: Written into the run folder as well, with the report of what was done.
     """
     check_tuning(request)
-    with reached_cluster(request.root, request.job.job.data.source, in_process=request.in_process) as shape:
-        plan, folder, found = plan_job(request.job, request.root, shape, request.name)
+    with reached_cluster(request.root, request.job.job.data.source, in_process=request.in_process) as reached:
+        plan, folder, found = plan_job(request.job, request.root, reached.shape, request.name)
         if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
             return RunOutcome(folder, fold(folder), reused=True)
         with locked(folder.path):
             write_request(request, folder)
             stop = StopRequest(folder.stop_request)
             stop.forget()
-            with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request):
+            with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request, reached.dashboard):
                 do_stages(request, folder, plan, found, stop)
         return RunOutcome(folder, fold(folder), reused=False)
 
@@ -180,11 +180,19 @@ def run_tuned(request: RunRequest, folder: RunFolder) -> RunOutcome:
 
 
 @contextmanager
-def recorded(folder: RunFolder, request: RunRequest) -> Iterator[None]:
+def recorded(folder: RunFolder, request: RunRequest, dashboard: str) -> Iterator[None]:
     """Write down how the run began and how it ended, whichever way it ended."""
     journal = Journal(folder.events, "run", "run")
     event = "RunContinued" if journal.path.exists() else "RunStarted"
-    journal.record(event, run=folder.name, job=request.job.job.name, version=__version__, command=request.command, until=request.until)
+    journal.record(
+        event,
+        run=folder.name,
+        job=request.job.job.name,
+        version=__version__,
+        command=request.command,
+        until=request.until,
+        ray_dashboard=dashboard,
+    )
     started = time.perf_counter()
     try:
         yield

@@ -7,48 +7,15 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.launch.lock import Holder, holder
-from orchestrator.record.folder import Root, RunFolder
+from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Event, EventFollower
-from orchestrator.reports.fold import RunReport, fold
+from orchestrator.record.lock import holder
 
 LOOK_EVERY_S = 0.2
 STOP_DEADLINE_S = 120.0
 """A worker finishes its step and saves a checkpoint; what takes longer hangs."""
-
-
-@dataclass(frozen=True)
-class RunState:
-    """A run, and who works on it."""
-
-    report: RunReport
-    holder: Holder | None
-
-    @property
-    def status(self) -> str:
-        """As in the report, or `lost`: the record says running, and nobody works on it."""
-        return "lost" if self.report.status == "running" and self.holder is None else self.report.status
-
-    @property
-    def stage(self) -> str:
-        """The stage that was begun last; empty before the first."""
-        begun = [stage.name for stage in self.report.stages if stage.state != "waiting"]
-        return begun[-1] if begun else ""
-
-
-def look(folder: RunFolder) -> RunState:
-    """How a run stands now."""
-    found = holder(folder.path)
-    return RunState(fold(folder), found)
-
-
-def look_at_all(root: Root) -> list[RunState]:
-    """Every run of a root, the newest first."""
-    states = [look(RunFolder(job.parent)) for job in root.runs.glob("*/job.yaml")]
-    return sorted(states, key=lambda state: state.report.started or 0.0, reverse=True)
 
 
 def follow_events(folder: RunFolder, *, until_end: bool) -> Iterator[Event]:

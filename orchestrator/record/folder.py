@@ -117,6 +117,11 @@ class RunFolder:
         return RunFolder(self.trials / f"{number:03}")
 
     @property
+    def worked_on_as(self) -> Path:
+        """The folder that is locked while somebody works on this run: of a trial that of the study around it."""
+        return self.path.parent.parent if self.path.parent.name == "trials" else self.path
+
+    @property
     def tuned_job(self) -> Path:
         """The job with the parameters of the best trial; written when the study is finished."""
         return self.path / "tuned.yaml"

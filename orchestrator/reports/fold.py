@@ -51,6 +51,7 @@ def fold(folder: RunFolder) -> RunReport:
         classes=tuple(encodable(str(name)) for name in plan.get("classes") or ()),
         decisions=tuple(_decision(decision) for decision in plan.get("decisions") or ()),
         error=fold_failure(events),
+        ray_dashboard=text(last_start, "ray_dashboard"),
         resolved_job=_read_text(folder.resolved_job),
         problems=tuple(problems),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -58,36 +59,45 @@ class Segment:
 
 def report_html(report: RunReport, mistakes: Sequence[Mistake]) -> str:
     """The whole page."""
-    script = _asset("sort.js")
-    metrics = report.metrics
+    script = asset("sort.js")
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
-            report=report,
-            css=Markup(_asset("report.css")),  # noqa: S704 -- a file of this package
+            run_parts(report, mistakes),
+            css=Markup(asset("report.css")),  # noqa: S704 -- a file of this package
             script=Markup(script),  # noqa: S704 -- a file of this package
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            limit=name_limit(report),
-            headline=headline(report),
-            facts=headline_facts(report),
-            segments=segments(report),
-            shares=epoch_shares(report.epochs),
-            figures=[(figure.title, Markup(figure.svg)) for figure in curve_figures(report)],  # noqa: S704 -- charts.py escapes
-            data_facts=data_facts(report),
-            training_facts=training_facts(report),
-            study_facts=study_facts(report),
-            study_keys=tuple(dict.fromkeys(key for trial in report.study.trials for key in trial.parameters)) if report.study else (),
-            matrix=matrix_rows(metrics) if metrics else (),
-            confusions=top_confusions(metrics) if metrics else (),
-            per_class=sorted(metrics.per_class, key=lambda entry: -1.0 if entry.f1 is None else entry.f1) if metrics else (),
-            pictures=[_picture(mistake, report) for mistake in mistakes],
         )
     )
 
 
+def run_parts(report: RunReport, mistakes: Sequence[Mistake]) -> dict[str, Any]:
+    """What the template of a run shows."""
+    metrics = report.metrics
+    return {
+        "report": report,
+        "status": report.status,
+        "limit": name_limit(report),
+        "headline": headline(report),
+        "facts": headline_facts(report),
+        "segments": segments(report),
+        "shares": epoch_shares(report.epochs),
+        "figures": [(figure.title, Markup(figure.svg)) for figure in curve_figures(report)],  # noqa: S704 -- charts.py escapes
+        "data_facts": data_facts(report),
+        "training_facts": training_facts(report),
+        "study_facts": study_facts(report),
+        "study_keys": tuple(dict.fromkeys(key for trial in report.study.trials for key in trial.parameters)) if report.study else (),
+        "matrix": matrix_rows(metrics) if metrics else (),
+        "confusions": top_confusions(metrics) if metrics else (),
+        "per_class": sorted(metrics.per_class, key=lambda entry: -1.0 if entry.f1 is None else entry.f1) if metrics else (),
+        "pictures": [_picture(mistake, report) for mistake in mistakes],
+    }
+
+
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Everything is escaped, and a name that a template does not know is an error."""
     environment = Environment(
         loader=PackageLoader("orchestrator.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -96,7 +106,8 @@ def _environment() -> Environment:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A style sheet or script of this room."""
     return files("orchestrator.reports").joinpath("templates", name).read_text("utf-8")
 
 

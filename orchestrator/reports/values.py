@@ -206,6 +206,8 @@ class RunReport:
     decisions: tuple[DecisionReport, ...]
     error: Failure | None
     """Only of a run that failed."""
+    ray_dashboard: str
+    """`HOST:PORT` of the cluster that the last start worked on; empty when it had one of its own."""
     resolved_job: str
     problems: tuple[str, ...]
     """Files of the run folder that could not be read, each in one line."""

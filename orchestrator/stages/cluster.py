@@ -59,8 +59,8 @@ def local_cluster(shape: ClusterShape) -> Iterator[None]:
 
 
 @contextmanager
-def running_cluster(address: str) -> Iterator[ClusterShape]:
-    """Connect to a cluster that runs already, for as long as the context lasts.
+def running_cluster(address: str) -> Iterator[tuple[ClusterShape, str]]:
+    """Connect to a cluster that runs already, for as long as the context lasts: its shape, and `HOST:PORT` of its dashboard.
 
     Args:
         address: As Ray's variable `RAY_ADDRESS` has it: `auto` or `HOST:PORT`.
@@ -71,12 +71,12 @@ def running_cluster(address: str) -> Iterator[ClusterShape]:
     _quieten()
     runtime_env = {} if IN_SUBMITTED_JOB in os.environ else {"env_vars": worker_environment()}
     try:
-        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (RuntimeError, ValueError, OSError, ConnectionError, ray.exceptions.RayError) as error:
         message = f"the Ray cluster at RAY_ADDRESS={address} cannot be joined: {str(error).splitlines()[0]}"
         raise ClusterError(message, "check the address and the token, or unset RAY_ADDRESS to work on this machine") from error
     try:
-        yield cluster_shape()
+        yield cluster_shape(), context.dashboard_url or ""
     finally:
         ray.shutdown()
 
@@ -143,7 +143,8 @@ def _fault(name: str, answer: Any, root: Path, source: str) -> OrchestratorError
         return ClusterError(f"{name} cannot work: {str(error).strip().splitlines()[-1]}", install)
     if version != __version__:
         return ClusterError(f"{name} has version {version} of orchestrator, this is {__version__}", install)
-    unseen = [path for path, seen in ((str(root), sees_root), (source, sees_source)) if not seen]
+    missing_here = not Path(source).exists()  # then no node is to blame, and the listing says it
+    unseen = [path for path, seen in ((str(root), sees_root), (source, sees_source or missing_here)) if not seen]
     if not unseen:
         return None
     next_step = "mount the same storage at the same path on all nodes, or choose such a folder with --root"

@@ -58,9 +58,9 @@ def events(shell: Shell, kind: str) -> list[dict[str, object]]:
 def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_nodes: TwoNodes) -> None:
     """It trains on both nodes, its progress is followed to the report, and sending it again starts nothing."""
     connect(shell, two_nodes).write_job()
-    first = shell("submit", "job.yaml")
+    first = shell("submit", "job.yaml", "train.workers=2")
     assert first.returncode == 0, first.stdout + first.stderr
-    again = shell("submit", "job.yaml")
+    again = shell("submit", "job.yaml", "train.workers=2")
     (run,) = shell.place.glob("runs/*")
     (listed,) = [entry for entry in json.loads(shell("list", "--json").stdout) if entry["root"] == str(shell.place)]
     attempts = [event for event in events(shell, "AttemptStarted") if event["stage"] == "train"]
@@ -101,7 +101,7 @@ def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, t
 def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: TwoNodes) -> None:
     """A node is killed while its worker trains: the group starts again on the other one, from the checkpoint, and finishes."""
     connect(shell, fragile).write_job(epochs=60)
-    follower = shell.start("submit", "job.yaml")
+    follower = shell.start("submit", "job.yaml", "train.workers=2")
     wait_until(lambda: "train: epoch 3/60" in follower.log.read_text())
     fragile.kill_second_node()
     code, output = follower.wait(300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from http import HTTPStatus
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -58,8 +59,9 @@ class TwoNodes:
         self.address = f"http://127.0.0.1:{dashboard}"
         head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
         self._start("a", [*head, f"--num-cpus={cpus}"])
-        self._wait_for_head()
+        self._wait_for_nodes(1)
         self._start("b", [f"--address=127.0.0.1:{gcs}", f"--num-cpus={cpus}"], hidden)
+        self._wait_for_nodes(2)
 
     def _start(self, name: str, options: list[str], hidden: Path | None = None) -> None:
         ports = [f"--{kind}={free_port()}" for kind in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")]
@@ -72,17 +74,20 @@ class TwoNodes:
                 subprocess.Popen([*command, f"--temp-dir={self.folder / name}"], env=self.environment, stdout=log, stderr=subprocess.STDOUT)
             )
 
-    def _wait_for_head(self) -> None:
+    def _wait_for_nodes(self, count: int) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
-        while True:
+        while self._living_nodes() < count:
+            assert time.monotonic() < deadline, [log.read_text() for log in self.folder.glob("*.log")]
+            time.sleep(0.2)
+
+    def _living_nodes(self) -> int:
+        with closing(HTTPConnection(self.address.removeprefix("http://"), timeout=5)) as connection:
             try:
-                connection = HTTPConnection(self.address.removeprefix("http://"), timeout=5)
-                connection.request("GET", "/api/version", headers={"Authorization": f"Bearer {self.token.read_text()}"})
-                if connection.getresponse().status == HTTPStatus.OK:
-                    return
-            except OSError:
-                assert time.monotonic() < deadline, (self.folder / "a.log").read_text()
-                time.sleep(0.2)
+                connection.request("GET", "/nodes?view=summary", headers={"Authorization": f"Bearer {self.token.read_text()}"})
+                answer = json.load(connection.getresponse())
+            except (OSError, ValueError):
+                return 0
+        return sum(node["raylet"].get("state") == "ALIVE" for node in answer["data"]["summary"])
 
     def kill_second_node(self) -> None:
         """SIGKILL for its raylet; what runs on the node goes down with it."""
@@ -91,9 +96,8 @@ class TwoNodes:
 
     def close(self) -> None:
         """End every process of both nodes and remove their folders."""
-        for node in self.nodes:
+        for node in reversed(self.nodes):  # the head last: the others say goodbye to it
             node.terminate()
-        for node in self.nodes:
             try:
                 node.wait(20)
             except subprocess.TimeoutExpired:

@@ -1,0 +1,1 @@
+"""Pages over run folders: read only, and without Ray."""

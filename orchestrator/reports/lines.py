@@ -1,0 +1,150 @@
+"""Events as lines for people: those worth keeping, and those that say where a stage stands."""
+
+from __future__ import annotations
+
+from orchestrator.record.journal import Event
+from orchestrator.reports.fields import epoch_number, number, text, visible, whole
+from orchestrator.reports.study import parameters_of
+from orchestrator.units import format_count, format_duration
+
+
+class Told:
+    """What earlier events told that later lines repeat."""
+
+    def __init__(self) -> None:
+        self.validation_accuracy: float | None = None
+        self.epochs: int | None = None
+        self.results: dict[str, str] = {}
+
+    def learn(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "EpochFinished":
+            self.validation_accuracy = number(event, "validation_accuracy")
+        elif kind == "Progress":
+            total, per_epoch = whole(event, "total_steps"), whole(event, "steps_per_epoch")
+            self.epochs = total // per_epoch if total and per_epoch else self.epochs
+        elif result := _result(event):
+            self.results[text(event, "stage")] = result
+
+
+def _result(event: Event) -> str:
+    """What came of a stage, for the line that says that it is done."""
+    accuracy = number(event, "accuracy") if event["event"] == "ModelEvaluated" else number(event, "best_validation_accuracy")
+    if event["event"] == "DataPrepared":
+        reused = "already prepared" if event.get("reused") else ""
+        return _joined(reused, format_count(whole(event, "rows") or 0, "image"), _rejects(event))
+    if event["event"] == "TrainingFinished":
+        return _joined(_percent("best validation accuracy", accuracy))
+    if event["event"] == "StudyFinished":
+        return f"best trial {whole(event, 'best')}: {_parameters(event)}"
+    if event["event"] == "ModelEvaluated" and text(event, "stage") != "tune":
+        return _joined(_percent(f"{text(event, 'split')} accuracy", accuracy), f"{whole(event, 'rows') or 0:,} images")
+    return ""
+
+
+def lasting_line(event: Event, told: Told) -> str:
+    """The line of an event worth keeping; empty for the others."""
+    stage, kind = visible(text(event, "stage")), event["event"]
+    if kind == "StageStarted":
+        return f"{stage}: started"
+    if kind == "StageSkipped":
+        return f"{stage}: skipped, {visible(text(event, 'reason'))}"
+    if kind == "StageFinished":
+        return f"{stage}: " + _joined(f"done in {format_duration(number(event, 'seconds') or 0.0)}", told.results.get(stage, ""))
+    if kind == "EpochFinished":
+        return f"{stage}: {_epoch_result(event, told)}"
+    if kind == "TrialStarted":
+        return f"{stage}: trial {whole(event, 'number')} of {whole(event, 'trials')} started, {_parameters(event)}"
+    return _fault(event, stage)
+
+
+def _fault(event: Event, stage: str) -> str:
+    attempt = whole(event, "attempt") or 1
+    if event["event"] == "CheckpointRejected":
+        return f"{stage}: checkpoint {visible(text(event, 'name'))} not used, {visible(text(event, 'reason'))}"
+    if event["event"] == "AttemptFailed":
+        return f"{stage}: attempt {attempt} failed, {visible(text(event, 'error'))}"
+    if event["event"] == "AttemptStarted" and attempt > 1:
+        return f"{stage}: attempt {attempt} with {format_count(whole(event, 'workers') or 0, 'worker')}"
+    return ""
+
+
+def _epoch_result(event: Event, told: Told) -> str:
+    return _joined(
+        _epoch(event, told),
+        _decimal("loss", number(event, "train_loss")),
+        _percent("accuracy", number(event, "train_accuracy")),
+        _percent("validation accuracy", number(event, "validation_accuracy")),
+        _speed(event),
+        format_duration(number(event, "seconds") or 0.0),
+    )
+
+
+def passing_line(event: Event, told: Told) -> str:
+    """Where a stage stands; empty for events that do not say it."""
+    facts = _passing_facts(event, told)
+    return f"{visible(text(event, 'stage'))}: {facts}" if facts else ""
+
+
+def _passing_facts(event: Event, told: Told) -> str:
+    kind = event["event"]
+    if kind == "UnitPrepared":
+        return _joined(_share_done(event, "images", "total_images", "images"), _rejects(event), _speed(event), _left(event))
+    if kind == "AttemptStarted":
+        return f"starting {format_count(whole(event, 'workers') or 0, 'worker')}"
+    if kind == "Progress":
+        return _joined(
+            _epoch(event, told),
+            f"step {whole(event, 'step')}/{whole(event, 'steps_per_epoch')}",
+            _decimal("loss", number(event, "loss")),
+            _percent("validation accuracy", told.validation_accuracy),
+            _speed(event),
+            _percent("waiting for data", number(event, "wait_share"), digits=0),
+            _left(event),
+        )
+    if kind == "TrialReported":
+        value = _decimal(f"validation {visible(text(event, 'metric'))}", number(event, "value"))
+        return _joined(f"trial {whole(event, 'number')}", f"epoch {whole(event, 'epoch')}", value)
+    if kind == "BatchesPredicted":
+        return _joined(_share_done(event, "rows", "total_rows", "images"), _speed(event))
+    return ""
+
+
+def _parameters(event: Event) -> str:
+    return ", ".join(f"{visible(key)}={visible(value)}" for key, value in parameters_of(event).items())
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _epoch(event: Event, told: Told) -> str:
+    epoch = epoch_number(event)
+    return f"epoch {epoch}/{told.epochs}" if told.epochs else f"epoch {epoch}"
+
+
+def _share_done(event: Event, done: str, total: str, noun: str) -> str:
+    return f"{whole(event, done) or 0:,}/{whole(event, total) or 0:,} {noun}"
+
+
+def _rejects(event: Event) -> str:
+    rejects = whole(event, "rejects")
+    return f"{rejects:,} rejected" if rejects else ""
+
+
+def _speed(event: Event) -> str:
+    speed = number(event, "images_per_s")
+    return "" if speed is None else f"{speed:,.0f} images/s"
+
+
+def _left(event: Event) -> str:
+    eta_s = number(event, "eta_s")
+    return "" if eta_s is None else f"{format_duration(eta_s)} left"
+
+
+def _decimal(name: str, value: float | None) -> str:
+    return "" if value is None else f"{name} {value:.3f}"
+
+
+def _percent(name: str, share: float | None, digits: int = 1) -> str:
+    return "" if share is None else f"{name} {share:.{digits}%}"
