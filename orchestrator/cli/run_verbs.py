@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,14 +103,24 @@ def evaluate(
     _print_report(folder, as_json=as_json)
 
 
-def plan(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, as_json: AsJson = False) -> None:
+def plan(
+    job: JobFile,
+    overrides: Overrides = None,
+    cluster: Annotated[
+        Path | None, typer.Option("--cluster", help="Plan for the cluster of this file (ray up, KubeRay, Slurm), without starting it.")
+    ] = None,
+    root: RootOption = HERE,
+    as_json: AsJson = False,
+) -> None:
     """What a run would do, with reasons, without doing it."""
-    from orchestrator.launch.cluster import reached_cluster
+    from orchestrator.launch.cluster import Reached, reached_cluster
+    from orchestrator.launch.cluster_file import read_cluster_file
     from orchestrator.launch.run import STAGES, WANTED, everything, finished_stages, plan_job
     from orchestrator.spec.load import load_job
 
     loaded = load_job(job, overrides or ())
-    with reached_cluster(open_root(root), loaded.job.data.source, in_process=False) as reached:
+    planned = Reached(read_cluster_file(cluster)) if cluster else None
+    with nullcontext(planned) if planned else reached_cluster(open_root(root), loaded.job.data.source, in_process=False) as reached:
         decided, folder, found = plan_job(loaded, open_root(root), reached.shape)
     if as_json:
         typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
-from orchestrator.plan.values import TrainPlan
+from orchestrator.plan.values import ClusterShape, TrainPlan
 from orchestrator.record.journal import Journal
 from orchestrator.spec.job import ImageSpec
 from orchestrator.stages.feed import Feed
@@ -35,6 +35,8 @@ class GroupWork:
     name: str
     """Name of the group in Ray's own records."""
     plan: TrainPlan
+    cluster: ClusterShape
+    """What the plan counts on."""
     run_one_worker: Callable[[Any, Iterator[Batch]], Any]
     """Called in every worker with `settings` and the worker's batches; importable, because it travels by name."""
     settings: Any

@@ -82,6 +82,7 @@ def evaluate_model(
     work = GroupWork(
         name="evaluate",
         plan=plan.train,
+        cluster=plan.cluster,
         run_one_worker=predict_one_worker,
         settings=settings,
         make_feed=partial(evaluation_feed, plan, manifest, data, split),

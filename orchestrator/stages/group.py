@@ -17,7 +17,7 @@ from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.make import refit
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
-from orchestrator.stages.cluster import answering_shape, cluster_shape
+from orchestrator.stages.cluster import answering_shape
 from orchestrator.stages.engine import GroupWork
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
 from orchestrator.stages.stopping import StopRequest
@@ -38,9 +38,11 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
         Interrupted: The user asked to stop now.
     """
     for attempt in range(1, attempts + 1):
-        shape = cluster_shape() if attempt == 1 else answering_shape()
-        plan = work.plan if attempt == 1 else refit(work.plan, shape)
-        journal.record("AttemptStarted", attempt=attempt, workers=plan.workers, nodes=shape.nodes)
+        nodes, plan = 1, work.plan
+        if work.cluster.nodes > 1:
+            shape = answering_shape()
+            nodes, plan = shape.nodes, (refit(plan, shape) if shape.nodes < work.cluster.nodes else plan)
+        journal.record("AttemptStarted", attempt=attempt, workers=plan.workers, nodes=nodes)
         try:
             return _run_attempt(work, plan, attempt, stop)
         except TrainingFailedError as error:

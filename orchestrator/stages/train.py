@@ -61,6 +61,7 @@ def train_model(
     group = GroupWork(
         name="train",
         plan=plan.train,
+        cluster=plan.cluster,
         run_one_worker=train_one_worker,
         settings=TrainSettings(work, folder.events, folder.stop_request),
         make_feed=partial(training_feed, job, plan, manifest, data, folder.checkpoints),
