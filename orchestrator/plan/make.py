@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from orchestrator.errors import PlanError, Problem
+from orchestrator.errors import ClusterError, PlanError, Problem
 from orchestrator.plan.checks import Question, find_problems
 from orchestrator.plan.tune import plan_tune
 from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, Plan, PreparePlan, TrainPlan
@@ -147,14 +147,14 @@ def refit(plan: TrainPlan, shape: ClusterShape) -> TrainPlan:
     """The same training on what is left of a cluster: the same global steps, by as many of the workers as can be placed.
 
     Raises:
-        PlanError: Nothing is left that could train.
+        ClusterError: Nothing is left that could train.
     """
     workers = plan.workers
     if plan.device == "cuda":
         workers = max((n for n in range(1, min(workers, shape.gpus) + 1) if plan.micro_batches % n == 0), default=0)
     if not workers or shape.node_cpus < 2:  # noqa: PLR2004 -- one for the workers, one for Ray Data
-        what = f"{format_count(shape.cpus, 'CPU')} and {format_count(shape.gpus, 'GPU')} are left, which is too little to go on"
-        raise PlanError((Problem("the cluster", what),), "start nodes and run the same command again")
+        what = f"{format_count(shape.cpus, 'CPU')} and {format_count(shape.gpus, 'GPU')} are left of the cluster, too little to go on"
+        raise ClusterError(what, "start nodes and run the same command again")
     worker_cpus, _ = share_cpus(shape, workers)
     return replace(plan, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus)))
 

@@ -104,3 +104,33 @@ def small_disk(tmp_path: Path) -> Callable[[int], Path]:
     yield mount
     for place in mounted:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--address", "http://127.0.0.1:1"], 3, "no Ray cluster answers at http://127.0.0.1:1"),
+        (["--address", "ray://127.0.0.1:10001"], 2, "is not the address of a Ray dashboard"),
+        ([], 2, "which cluster?"),
+        (["--dry-run", "--package", "nowhere"], 2, "no such folder to send"),
+        (["train.epoch=3", "--dry-run"], 2, 'did you mean "epochs"'),
+    ],
+)
+def test_a_submission_that_cannot_be_sent_is_one_line(shell: Shell, words: list[str], code: int, message: str) -> None:
+    """The exit code says whether the cluster or the call is to blame."""
+    shell.write_job(images_per_class=2)
+    done = shell("submit", "job.yaml", *words)
+
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_would_travel_is_shown_without_a_cluster(shell: Shell) -> None:
+    """Every file, the largest with their sizes, and the command; nothing is sent."""
+    shell.write_job(images_per_class=2)
+    done = shell("submit", "job.yaml", "--dry-run")
+
+    assert done.returncode == 0
+    assert "images/disc/00000.png\n" in done.stdout
+    assert "7 files," in done.stdout
+    assert "command  python -m orchestrator.cli.main run" in done.stdout

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 
-from orchestrator.errors import PlanError
-from orchestrator.plan.make import DataFacts, make_plan, shard_rows, share_cpus, with_workers
+from orchestrator.errors import ClusterError, PlanError
+from orchestrator.plan.make import DataFacts, make_plan, refit, shard_rows, share_cpus, with_workers
 from orchestrator.plan.values import ClusterShape, Plan
 from orchestrator.spec.job import DataSpec, ImageSpec, JobSpec, TrainSpec
 
@@ -86,3 +87,42 @@ def test_a_plan_is_plain_data_with_reasons() -> None:
     value = json.loads(json.dumps(plan().to_json()))
     assert value["train"]["epochs"] == 10
     assert all(decision["reason"] for decision in value["decisions"])
+
+
+@pytest.mark.parametrize("cpus", [2, 3, 4, 16])
+@pytest.mark.parametrize("nodes", [2, 3, 8])
+@pytest.mark.parametrize("workers", [1, 2, 3, 8, 24])
+def test_on_several_nodes_every_worker_fits_beside_ray_data(cpus: int, nodes: int, workers: int) -> None:
+    """However evenly spread workers fall on nodes, each node keeps a whole CPU for Ray Data."""
+    shape = ClusterShape(cpus=cpus * nodes, gpus=0, nodes=nodes, smallest_node_cpus=cpus)
+    per_worker, _ = share_cpus(shape, workers)
+
+    assert per_worker > 0
+    assert cpus - per_worker * math.ceil(workers / nodes) >= 1
+
+
+def test_without_gpus_a_cluster_gets_a_worker_for_each_node() -> None:
+    """As many as divide the batch."""
+    shape = ClusterShape(cpus=12, gpus=0, nodes=3, smallest_node_cpus=4)
+
+    assert plan({"batch": 96}, shape=shape).train.workers == 3
+    assert plan({"batch": 64}, shape=shape).train.workers == 2
+
+
+def test_nodes_of_one_cpu_are_refused() -> None:
+    """Reading and training would wait for each other."""
+    with pytest.raises(PlanError, match="the smallest node has 1 CPU"):
+        plan({}, shape=ClusterShape(cpus=2, gpus=0, nodes=2, smallest_node_cpus=1))
+
+
+def test_what_is_left_of_a_cluster_trains_the_same_steps() -> None:
+    """After a loss the workers share the nodes that are left; with fewer GPUs there are fewer workers, which still divide the step."""
+    on_cpus = plan({"workers": 2}, shape=ClusterShape(cpus=4, gpus=0, nodes=2, smallest_node_cpus=2)).train
+    left = refit(on_cpus, ClusterShape(cpus=2, gpus=0))
+    on_gpus = plan({"workers": 8}, shape=ClusterShape(cpus=32, gpus=8, nodes=2, smallest_node_cpus=16)).train
+
+    assert (on_cpus.worker_cpus, left.workers, left.worker_cpus) == (1.0, 2, 0.5)
+    assert left.micro_batches == on_cpus.micro_batches
+    assert refit(on_gpus, ClusterShape(cpus=16, gpus=7)).workers == 4
+    with pytest.raises(ClusterError, match="16 CPUs and 0 GPUs are left of the cluster, too little to go on"):
+        refit(on_gpus, ClusterShape(cpus=16, gpus=0))
