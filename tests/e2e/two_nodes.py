@@ -99,7 +99,7 @@ class TwoNodes:
         for node in reversed(self.nodes):  # the head last: the others say goodbye to it
             node.terminate()
             try:
-                node.wait(20)
+                node.wait(8)
             except subprocess.TimeoutExpired:
                 node.kill()
                 node.wait()
