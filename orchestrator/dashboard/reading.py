@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.record.folder import Root, RunFolder
@@ -14,8 +14,9 @@ from orchestrator.record.journal import Event, read_events
 from orchestrator.record.lock import holder
 from orchestrator.reports.fields import visible
 from orchestrator.reports.lines import Told, lasting_line, passing_line
-from orchestrator.reports.mistakes import Mistake, read_mistakes
+from orchestrator.reports.mistakes import Mistake
 from orchestrator.reports.state import RunState, look
+from orchestrator.reports.summary import with_mistakes
 
 PASSING_EVERY_S = 5.0
 """Lines that only say where a stage stands are shown this far apart."""
@@ -89,14 +90,11 @@ class Reader:
     def view(self, folder: RunFolder) -> RunView:
         """Everything about a run."""
         signature = _signature(folder)
-        events = read_events(folder.events)
-        try:
-            mistakes = read_mistakes(folder)
-        except ValueError:  # the report names the file that cannot be read
-            mistakes = ()
+        events, state = read_events(folder.events), self.state(folder)
+        report, mistakes = with_mistakes(state.report, folder)
         return RunView(
             name=folder.path.relative_to(self.root.runs).as_posix(),
-            state=self.state(folder),
+            state=replace(state, report=report),
             mistakes=mistakes,
             lines=tuple(log_lines(events))[-LINES_MAX:],
             events=tuple(reversed(events[-EVENTS_MAX:])),

@@ -48,13 +48,14 @@ def write_report(folder: RunFolder) -> RunReport:
     Raises:
         StorageError: The storage is full or does not take the files.
     """
-    report, mistakes = _with_mistakes(fold(folder), folder)
+    report, mistakes = with_mistakes(fold(folder), folder)
     write_json(folder.report_json, report_json(report))
     write_atomically(folder.report_html, report_html(report, mistakes).encode())
     return report
 
 
-def _with_mistakes(report: RunReport, folder: RunFolder) -> tuple[RunReport, tuple[Mistake, ...]]:
+def with_mistakes(report: RunReport, folder: RunFolder) -> tuple[RunReport, tuple[Mistake, ...]]:
+    """The report and the mistakes with their pictures; a damaged file of them becomes one of the report's problems."""
     try:
         return report, read_mistakes(folder)
     except ValueError as error:

@@ -42,6 +42,7 @@ def _make_token(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
+        path.chmod(0o600)
         return
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))

@@ -216,4 +216,6 @@ def test_a_damaged_run_does_not_take_the_list_down(site: Site, tmp_path: Path) -
     write_run(tmp_path, "fine")
 
     assert site.get("/").status == 200
-    assert "metrics.json could not be read" in site.get("/runs/broken").text
+    page = site.get("/runs/broken").text
+    assert "metrics.json could not be read" in page
+    assert "mistakes.parquet could not be read" in page
