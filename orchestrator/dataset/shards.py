@@ -1,12 +1,15 @@
 """Shards: Parquet files of prepared images that `datasets`, pandas and DuckDB open as well.
 
-Columns: `image` (struct of the encoded bytes and the path in the source), `label`, `id` (32 hex digits), `width` and
-`height` of the source image. A shard is named by the hash of its content and never changed.
+Columns: `image` (struct of the encoded bytes and the path in the source), `label`, `id` (32 hex digits), and of the source
+image `width`, `height`, `sha256` of the file, `kind` (format, mode, depth) and `look` (32 bytes of hash and an 8 x 8 grey copy).
+A shard is named by the hash of its content and never changed.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +34,12 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("kind", pa.string()),
+        ("look", pa.binary()),
     ]
 )
+TRAINING_COLUMNS = ["image", "label", "id"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,21 @@ class ShardRows:
     """(rows, 16)."""
     widths: NDArray[np.int32]
     heights: NDArray[np.int32]
+    hashes: list[str]
+    """SHA-256 of the source files, in hex."""
+    kinds: list[str]
+    looks: list[bytes]
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """What training and evaluation read of a shard."""
+
+    images: list[bytes]
+    paths: list[str]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.uint8]
+    """(rows, 16)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,8 @@ def write_shard(data: Path, rows: ShardRows) -> ShardFile:
 def _to_parquet(rows: ShardRows) -> memoryview:
     images = pa.StructArray.from_arrays([pa.array(rows.images, pa.binary()), pa.array(rows.paths, pa.string())], ["bytes", "path"])
     ids = [row.tobytes().hex() for row in rows.ids]
-    table = pa.Table.from_arrays([images, rows.labels, ids, rows.widths, rows.heights], schema=SCHEMA)
+    columns = [images, rows.labels, ids, rows.widths, rows.heights, rows.hashes, rows.kinds, pa.array(rows.looks, pa.binary())]
+    table = pa.Table.from_arrays(columns, schema=SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, row_group_size=GROUP_ROWS, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
@@ -85,27 +108,45 @@ def _to_parquet(rows: ShardRows) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def read_rows(path: Path, rows: NDArray[np.int64] | None) -> ShardRows:
+def read_rows(path: Path, rows: NDArray[np.int64] | None) -> StoredRows:
     """Read sorted rows of a shard, or `ALL`, with the page checksums verified.
 
     Raises:
         StorageError: The shard is missing or damaged.
     """
+    with _opened(path) as file:
+        return _from_table(_read_table(file, rows, TRAINING_COLUMNS))
+
+
+def read_facts(path: Path) -> pa.Table:
+    """All that a shard says of its source images, without their pixels: every column but `image`, and `path`.
+
+    Raises:
+        StorageError: The shard is missing or damaged.
+    """
+    with _opened(path) as file:
+        names = [name for name in SCHEMA.names if name != "image"]
+        table = _read_table(file, ALL, ["image.path", *names])
+        return table.select(names).append_column("path", table["image"].combine_chunks().field("path"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return _from_table(_read_table(file, rows))
+            yield file
     except FileNotFoundError as error:
         raise StorageError(f"the shard {path} is missing", "delete the data folder and run the job again") from error
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise StorageError(f"the shard {path} is damaged: {error}", "delete the data folder and run the job again") from error
 
 
-def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None) -> pa.Table:
+def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None, columns: list[str]) -> pa.Table:
     """Only the row groups that hold `rows`. Names, types and counts lie outside the pages, so no checksum covers them."""
     if file.schema_arrow != SCHEMA:
         raise ValueError(f"its columns are {file.schema_arrow.names}, their types {[str(kind) for kind in file.schema_arrow.types]}")
     groups = np.arange(file.num_row_groups) if rows is None else np.unique(rows // GROUP_ROWS)
-    table = file.read_row_groups(groups.tolist())
+    table = file.read_row_groups(groups.tolist(), columns=columns)
     expected = int(np.minimum(GROUP_ROWS, file.metadata.num_rows - groups * GROUP_ROWS).sum())
     if table.num_rows != expected:
         raise ValueError(f"{table.num_rows} rows where {expected} are announced")
@@ -115,14 +156,12 @@ def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None) -> pa.Tabl
     return table if len(within) == table.num_rows else table.take(pa.array(within))
 
 
-def _from_table(table: pa.Table) -> ShardRows:
+def _from_table(table: pa.Table) -> StoredRows:
     image = table["image"].combine_chunks()
     ids = bytes.fromhex("".join(table["id"].to_pylist()))
-    return ShardRows(
+    return StoredRows(
         images=image.field("bytes").to_pylist(),
         paths=image.field("path").to_pylist(),
         labels=table["label"].to_numpy(),
         ids=np.frombuffer(ids, np.uint8).reshape(-1, 16),
-        widths=table["width"].to_numpy(),
-        heights=table["height"].to_numpy(),
     )

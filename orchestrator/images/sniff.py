@@ -23,6 +23,9 @@ JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers: the segments that hold the size."""
 JPEG_BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
 """Markers without a length."""
+PNG_MODES = {0: "grey", 2: "rgb", 3: "palette", 4: "grey+alpha", 6: "rgb+alpha"}
+JPEG_MODES = {1: "grey", 3: "rgb", 4: "cmyk"}
+"""By the number of components."""
 PNG_ALPHA_TYPES = frozenset({4, 6})
 """Colour types with an alpha channel: grey and RGB."""
 BMP_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
@@ -40,6 +43,15 @@ class Header:
     animated: bool = False
     alpha: bool = False
     """Parts of the picture may be transparent."""
+    mode: str = ""
+    """`grey`, `rgb`, `palette`, `grey+alpha`, `rgb+alpha` or `cmyk`; empty where the header does not say."""
+    bits: int = 8
+    """Bits of a sample."""
+
+    @property
+    def kind(self) -> str:
+        """Format, mode and depth as one phrase: `png rgb 16 bit`."""
+        return " ".join(part for part in (self.format, self.mode, "" if self.bits == 8 else f"{self.bits} bit") if part)
 
 
 def sniff(data: bytes) -> Header | Rejection:
@@ -70,12 +82,12 @@ def _sniff(data: bytes) -> Header | Rejection:
 
 
 def _sniff_png(data: bytes) -> Header | Rejection:
-    length, kind, width, height, colour_type = struct.unpack_from(">I4sIIxB", data, 8)
+    length, kind, width, height, bits, colour_type = struct.unpack_from(">I4sIIBB", data, 8)
     if (kind, length) != (b"IHDR", 13):
         return Rejection(Reason.CORRUPT, "PNG without IHDR")
     kinds = _png_chunks_before_pixels(data)
     alpha = colour_type in PNG_ALPHA_TYPES or b"tRNS" in kinds
-    return Header("png", width, height, animated=b"acTL" in kinds, alpha=alpha)
+    return Header("png", width, height, animated=b"acTL" in kinds, alpha=alpha, mode=PNG_MODES.get(colour_type, ""), bits=bits)
 
 
 def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
@@ -101,8 +113,8 @@ def _sniff_jpeg(data: bytes) -> Header | Rejection:
         marker = data[at]
         at += 1
         if marker in JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, at + 3)
-            return Header("jpeg", width, height)
+            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 2)
+            return Header("jpeg", width, height, mode=JPEG_MODES.get(components, ""), bits=bits)
         if marker in (0xD9, 0xDA):
             return Rejection(Reason.CORRUPT, "JPEG without a frame header")
         if marker not in JPEG_BARE_MARKERS:
@@ -114,20 +126,24 @@ def _sniff_webp(data: bytes) -> Header | Rejection:
     if chunk == b"VP8X":
         flags, *canvas = struct.unpack_from("<B3x3s3s", data, 20)
         width, height = (1 + int.from_bytes(side, "little") for side in canvas)
-        return Header("webp", width, height, animated=bool(flags & 0x02), alpha=bool(flags & 0x10))
+        return Header("webp", width, height, animated=bool(flags & 0x02), alpha=bool(flags & 0x10), mode=_webp_mode(bool(flags & 0x10)))
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return Header("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=True)
+        return Header("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=True, mode=_webp_mode(bool(bits >> 28 & 1)))
     if chunk == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return Header("webp", width & 0x3FFF, height & 0x3FFF)
+        return Header("webp", width & 0x3FFF, height & 0x3FFF, mode="rgb")
     return Rejection(Reason.TRUNCATED if len(data) < 16 else Reason.CORRUPT, "WebP without an image chunk")
+
+
+def _webp_mode(alpha: bool) -> str:  # noqa: FBT001 -- there is nothing else it could mean
+    return "rgb+alpha" if alpha else "rgb"
 
 
 def _sniff_bmp(data: bytes) -> Header | Rejection:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:
-        width, height = struct.unpack_from("<HH", data, 18)
+        width, height, bits = struct.unpack_from("<HH2xH", data, 18)
     else:
-        width, height = struct.unpack_from("<ii", data, 18)
-    return Header("bmp", abs(width), abs(height))
+        width, height, bits = struct.unpack_from("<ii2xH", data, 18)
+    return Header("bmp", abs(width), abs(height), mode="rgb" if bits > 8 else "palette")

@@ -58,3 +58,10 @@ def _pixels(data: bytes, store: str, shape: tuple[int, ...]) -> NDArray[np.uint8
     except cv2.error:
         return None
     return image
+
+
+def to_png(stored: bytes, store: str, size: int, channels: int) -> bytes:
+    """A stored picture of `size` x `size` pixels as a PNG file."""
+    image: NDArray[np.uint8] = np.empty((size, size, channels), np.uint8)
+    decode_stored(stored, store, image)
+    return encode(image, "png", 95)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 
-PIXEL_CODE = 2
-"""Raised whenever the same image file would give other stored pixels."""
+PIXEL_CODE = 3
+"""Raised whenever the same image file would give another stored row."""
 
 
 def pixel_versions() -> dict[str, object]:

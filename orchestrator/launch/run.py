@@ -220,6 +220,7 @@ def _record_failure(folder: RunFolder, journal: Journal, error: Exception) -> No
 def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundImages, stop: StopRequest) -> None:
     """The stages in their order; each begins where an earlier start of the run left it."""
     from orchestrator.stages.evaluate import evaluate_model
+    from orchestrator.stages.health import show_health
     from orchestrator.stages.prepare import PrepareRequest, check_rejects, prepare_data
     from orchestrator.stages.train import train_model
 
@@ -230,6 +231,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
             with nullcontext() if is_prepared(data) else locked(data):
                 manifest = prepare_data(prepare, engine, journal, stop)
             check_rejects(manifest, job.data, data)
+            show_health(folder, data, manifest, journal)
         facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
         plan = make_plan(job, facts, plan.cluster, str(request.job.path))
         write_json(folder.plan, plan.to_json())

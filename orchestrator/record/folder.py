@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "events"
 
     @property
+    def health(self) -> Path:
+        """What was found about the images, with the pictures of doubtful pairs."""
+        return self.path / "health.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -11,6 +11,7 @@ from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Event, read_events
 from orchestrator.reports.curves import fold_curves, fold_training
 from orchestrator.reports.fields import counts, encodable, number, text, whole
+from orchestrator.reports.health import parse_health
 from orchestrator.reports.study import fold_study
 from orchestrator.reports.timeline import STARTS, fold_failure, fold_stages, fold_status, work_seconds
 from orchestrator.reports.values import ClassReport, DataReport, DecisionReport, MetricsReport, RunReport
@@ -43,6 +44,7 @@ def fold(folder: RunFolder) -> RunReport:
         starts=len(begun),
         stages=fold_stages(events),
         data=_fold_data(events),
+        health=_read_as(folder.health, parse_health, problems),
         training=fold_training(events, curves, whole(planned, "epochs")),
         epochs=curves.epochs,
         points=curves.points,

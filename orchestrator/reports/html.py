@@ -17,6 +17,7 @@ from markupsafe import Markup
 from orchestrator.reports.bottleneck import epoch_shares, name_limit
 from orchestrator.reports.confusion import matrix_rows, top_confusions
 from orchestrator.reports.figures import curve_figures
+from orchestrator.reports.health import health_findings
 from orchestrator.reports.mistakes import Mistake
 from orchestrator.reports.values import RunReport
 from orchestrator.units import format_count, format_duration
@@ -85,6 +86,8 @@ def run_parts(report: RunReport, mistakes: Sequence[Mistake]) -> dict[str, Any]:
         "shares": epoch_shares(report.epochs),
         "figures": [(figure.title, Markup(figure.svg)) for figure in curve_figures(report)],  # noqa: S704 -- charts.py escapes
         "data_facts": data_facts(report),
+        "health_facts": health_facts(report),
+        "findings": health_findings(report.health) if report.health else (),
         "training_facts": training_facts(report),
         "study_facts": study_facts(report),
         "study_keys": tuple(dict.fromkeys(key for trial in report.study.trials for key in trial.parameters)) if report.study else (),
@@ -179,6 +182,21 @@ def data_facts(report: RunReport) -> tuple[Fact, ...]:
     if data.fingerprint:
         facts.append(Fact("reused" if data.reused else "fingerprint", data.fingerprint[:12]))
     return tuple(facts)
+
+
+def health_facts(report: RunReport) -> tuple[Fact, ...]:
+    health = report.health
+    if health is None:
+        return ()
+    sides = " / ".join(f"{value:,.0f}" for value in health.short_side[::2])
+    return (
+        Fact("short side of the sources, least / median / most", f"{sides} px"),
+        Fact("aspect, median / most", " / ".join(f"{value:.2f}" for value in health.aspect[2::2])),
+        Fact("same file twice", format_count(health.same_file.pairs, "pair")),
+        Fact("look alike", format_count(health.look_alike.pairs, "pair") if health.compared else "not compared: too many images"),
+        Fact("in more than one split", format_count(health.same_file.leaks + health.look_alike.leaks, "pair")),
+        Fact("in more than one class", format_count(health.same_file.label_conflicts + health.look_alike.label_conflicts, "pair")),
+    )
 
 
 def training_facts(report: RunReport) -> tuple[Fact, ...]:

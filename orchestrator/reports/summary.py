@@ -27,6 +27,7 @@ def report_json(report: RunReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "stages": {stage.name: {"state": stage.state, "seconds": round(stage.seconds, 3)} for stage in report.stages},
         "data": asdict(report.data) if report.data else None,
+        "health": health_json(report),
         "training": {
             "epochs": len(report.epochs),
             "planned_epochs": report.training.planned_epochs,
@@ -40,6 +41,14 @@ def report_json(report: RunReport) -> dict[str, Any]:
         "error": asdict(report.error) if report.error else None,
         "problems": list(report.problems),
     }
+
+
+def health_json(report: RunReport) -> dict[str, Any] | None:
+    """The numbers; the pairs are left to `health.json`."""
+    if report.health is None:
+        return None
+    whole = asdict(report.health)
+    return {name: whole[name] for name in ("classes", "short_side", "aspect", "kinds", "misnamed", "same_file", "look_alike")}
 
 
 def write_report(folder: RunFolder) -> RunReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.reports.bottleneck import name_limit
 from orchestrator.reports.fields import visible
+from orchestrator.reports.health import health_findings
 from orchestrator.reports.values import MetricsReport, RunReport, StageReport, StudyReport
 from orchestrator.units import format_count, format_duration
 
@@ -14,6 +15,8 @@ def report_text(report: RunReport) -> str:
     """A few plain lines without colours or control characters."""
     lines = [f"{visible(report.run)}  {report.status}, {format_duration(report.seconds)} at work"]
     lines += [_line(stage.name, _stage_text(stage, report)) for stage in report.stages if stage.state != "waiting"]
+    if report.health and (findings := health_findings(report.health)):
+        lines.append(_line("look at", "; ".join(findings)))
     if report.metrics:
         lines.append(_line("result", _metrics_text(report.metrics)))
     if report.study:

@@ -54,6 +54,62 @@ class DataReport:
 
 
 @dataclass(frozen=True)
+class Doubtful:
+    """How many pairs of images are, or look, the same."""
+
+    pairs: int
+    leaks: int
+    """In different splits."""
+    label_conflicts: int
+    """In different classes."""
+
+
+@dataclass(frozen=True)
+class PairImage:
+    """One image of a doubtful pair."""
+
+    path: str
+    split: str
+    name: str
+    """Its class."""
+    png: str
+    """Base64; empty when there is no picture."""
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Two images that are, or look, the same."""
+
+    kind: str
+    """`same file` or `look alike`."""
+    fault: str
+    """leak, label, `leak and label`; empty for mere duplicates."""
+    first: PairImage
+    second: PairImage
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """What was found about the images besides their number."""
+
+    classes: dict[str, dict[str, int]]
+    """Images of each class in each split."""
+    short_side: tuple[float, ...]
+    """Pixels of the source images: smallest, 5 %, median, 95 %, largest."""
+    aspect: tuple[float, ...]
+    kinds: dict[str, int]
+    """Images by format, mode and depth."""
+    misnamed: int
+    """Images whose extension names another format."""
+    same_file: Doubtful
+    look_alike: Doubtful
+    compared: bool
+    """Whether the looks of all images were compared."""
+    pairs: tuple[ImagePair, ...]
+    """The most doubtful ones."""
+
+
+@dataclass(frozen=True)
 class EpochReport:
     """One pass over the training images; times are those of one worker's clock."""
 
@@ -196,6 +252,7 @@ class RunReport:
     starts: int
     stages: tuple[StageReport, ...]
     data: DataReport | None
+    health: HealthReport | None
     training: TrainingReport
     epochs: tuple[EpochReport, ...]
     points: tuple[ProgressPoint, ...]

@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.shards import ALL, read_rows
 from orchestrator.durable import write_json
 from orchestrator.errors import TrainingError
-from orchestrator.images.store import decode_stored, encode
+from orchestrator.images.store import to_png
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
@@ -177,22 +176,19 @@ def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes]
     Raises:
         TrainingError: The shards do not hold one of them.
     """
-    found: dict[bytes, tuple[str, bytes]] = {}
+    found, image = dict[bytes, tuple[str, bytes]](), manifest.image
     for shard in manifest.shards:
         if shard.split != split or len(found) == len(wanted):
             continue
         columns = read_rows(data / "shards" / shard.name, ALL)
         for row, identity in enumerate(columns.ids):
             if identity.tobytes() in wanted:
-                found[identity.tobytes()] = (columns.paths[row], _to_png(columns.images[row], manifest))
+                found[identity.tobytes()] = (
+                    columns.paths[row],
+                    to_png(columns.images[row], image.store, image.size, image.channels),
+                )
     if len(found) != len(wanted):
         raise TrainingError(
             f"{len(wanted) - len(found)} predicted images are not in the prepared data", "delete the data folder and run the job again"
         )
     return found
-
-
-def _to_png(stored: bytes, manifest: Manifest) -> bytes:
-    image: NDArray[np.uint8] = np.empty((manifest.image.size, manifest.image.size, manifest.image.channels), np.uint8)
-    decode_stored(stored, manifest.image.store, image)
-    return encode(image, "png", 95)

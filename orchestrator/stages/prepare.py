@@ -20,7 +20,9 @@ from orchestrator.dataset.shards import ShardRows, write_shard
 from orchestrator.dataset.units import ListedImage, Unit, cut_units, read_unit, write_listing
 from orchestrator.errors import DataError, Interrupted
 from orchestrator.images.decode import decode
+from orchestrator.images.look import look_of
 from orchestrator.images.resize import fit_image
+from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.store import encode
 from orchestrator.images.verdict import Rejection
 from orchestrator.plan.values import PreparePlan
@@ -158,7 +160,7 @@ def prepare_unit(work: PrepareWork, unit: Unit) -> UnitRecord:
         DataError: A listed file is gone or has changed, or the storage of the source fails: never the fault of one image.
         StorageError: The storage of the prepared data is full.
     """
-    taken: list[tuple[ListedImage, NDArray[np.uint8], tuple[int, int]]] = []
+    taken: list[_Taken] = []
     rejects: list[Reject] = []
     for listed in read_unit(work.data, unit):
         data = _read_source(work.source, listed)
@@ -167,9 +169,9 @@ def prepare_unit(work: PrepareWork, unit: Unit) -> UnitRecord:
             rejects.append(_reject(listed, data, image))
         else:
             height, width = image.shape[:2]
-            taken.append((listed, fit_image(image, work.image.size, work.image.fit), (width, height)))
+            taken.append(_Taken(listed, fit_image(image, work.image.size, work.image.fit), width, height, _kind(data), _digest(data)))
     shard = write_shard(work.data, _shard_rows(work, taken)) if taken else None
-    pixels = np.stack([image for _, image, _ in taken]).reshape(-1, work.image.channels) if taken else np.empty((0, 0), np.uint8)
+    pixels = np.stack([image.pixels for image in taken]).reshape(-1, work.image.channels) if taken else np.empty((0, 0), np.uint8)
     record = UnitRecord(
         unit=unit.index,
         split=unit.split,
@@ -214,17 +216,42 @@ def _text(listed: ListedImage) -> str:
 
 
 def _reject(listed: ListedImage, data: bytes, rejection: Rejection) -> Reject:
-    digest = hashlib.sha256(data).hexdigest()
-    return Reject(listed.id.hex(), _text(listed), listed.size, digest, rejection.reason.value, rejection.detail)
+    return Reject(listed.id.hex(), _text(listed), listed.size, _digest(data), rejection.reason.value, rejection.detail)
 
 
-def _shard_rows(work: PrepareWork, taken: list[tuple[ListedImage, NDArray[np.uint8], tuple[int, int]]]) -> ShardRows:
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _kind(data: bytes) -> str:
+    header = sniff(data)
+    return header.kind if isinstance(header, Header) else ""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """An image that was decoded."""
+
+    listed: ListedImage
+    pixels: NDArray[np.uint8]
+    """(size, size, channels)."""
+    width: int
+    """Of the source."""
+    height: int
+    kind: str
+    sha256: str
+
+
+def _shard_rows(work: PrepareWork, taken: list[_Taken]) -> ShardRows:
     image = work.image
     return ShardRows(
-        images=[encode(pixels, image.store, image.jpeg_quality) for _, pixels, _ in taken],
-        paths=[listed.path.decode("utf-8", "backslashreplace") for listed, _, _ in taken],
-        labels=np.array([listed.label for listed, _, _ in taken], np.int64),
-        ids=np.frombuffer(b"".join(listed.id for listed, _, _ in taken), np.uint8).reshape(-1, 16),
-        widths=np.array([width for _, _, (width, _) in taken], np.int32),
-        heights=np.array([height for _, _, (_, height) in taken], np.int32),
+        images=[encode(one.pixels, image.store, image.jpeg_quality) for one in taken],
+        paths=[one.listed.path.decode("utf-8", "backslashreplace") for one in taken],
+        labels=np.array([one.listed.label for one in taken], np.int64),
+        ids=np.frombuffer(b"".join(one.listed.id for one in taken), np.uint8).reshape(-1, 16),
+        widths=np.array([one.width for one in taken], np.int32),
+        heights=np.array([one.height for one in taken], np.int32),
+        hashes=[one.sha256 for one in taken],
+        kinds=[one.kind for one in taken],
+        looks=[look_of(one.pixels) for one in taken],
     )

@@ -34,6 +34,9 @@ def rows_of(unit: Unit) -> ShardRows:
         ids=rng.integers(0, 256, (count, 16), dtype=np.uint8),
         widths=np.full(count, 4, np.int32),
         heights=np.full(count, 4, np.int32),
+        hashes=[f"{number:064x}" for number in range(count)],
+        kinds=["png rgb"] * count,
+        looks=[bytes(96)] * count,
     )
 
 
@@ -208,7 +211,7 @@ def test_shards_open_in_pandas_and_read_row_by_row(tmp_path: Path) -> None:
     rows = rows_of(UNITS[0])
     shard = write_shard(tmp_path, rows)
     frame = pd.read_parquet(tmp_path / "shards" / shard.name)
-    assert list(frame.columns) == ["image", "label", "id", "width", "height"]
+    assert list(frame.columns) == ["image", "label", "id", "width", "height", "sha256", "kind", "look"]
     assert frame["image"][5]["bytes"] == rows.images[5]
 
     wanted = np.array([0, 3, 255, 256, 299])

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.dataset.shards import ALL, GROUP_ROWS, ShardRows, read_rows, write_shard
+from orchestrator.dataset.shards import ALL, GROUP_ROWS, ShardRows, StoredRows, read_rows, write_shard
 from orchestrator.errors import StorageError
 
 
@@ -21,11 +21,14 @@ def rows_of(count: int) -> ShardRows:
         ids=rng.integers(0, 256, (count, 16), dtype=np.uint8),
         widths=rng.integers(1, 99, count, dtype=np.int32),
         heights=rng.integers(1, 99, count, dtype=np.int32),
+        hashes=[f"{number:064x}" for number in range(count)],
+        kinds=["png rgb"] * count,
+        looks=[bytes(96)] * count,
     )
 
 
-def same(first: ShardRows, second: ShardRows) -> bool:
-    arrays = ("labels", "ids", "widths", "heights")
+def same(first: StoredRows, second: ShardRows) -> bool:
+    arrays = ("labels", "ids")
     return (first.images, first.paths) == (second.images, second.paths) and all(
         np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays
     )
@@ -43,7 +46,7 @@ def test_a_flipped_bit_anywhere_is_an_error_or_harmless(tmp_path: Path) -> None:
             assert same(read_rows(path, ALL), rows), (at, bit)
         except StorageError:
             named += 1
-    assert named > len(content) // 2
+    assert named > len(content) // 3  # the rest lies in columns that training does not read
 
 
 def test_row_counts_in_the_footer_are_checked(tmp_path: Path) -> None:

@@ -32,21 +32,40 @@ def after_header(png: bytes, *chunks: bytes) -> bytes:
 @pytest.mark.parametrize(("extension", "form"), [(".png", "png"), (".jpg", "jpeg"), (".webp", "webp"), (".bmp", "bmp")])
 def test_the_size_is_in_the_header(extension: str, form: str) -> None:
     """Width and height of every allowed format, from the first kilobyte alone."""
-    assert sniff(encoded(extension)[:1000]) == Header(form, 9, 6)
+    assert sniff(encoded(extension)[:1000]) == Header(form, 9, 6, mode="rgb")
 
 
 def test_transparency_is_announced() -> None:
     """PNG and WebP with an alpha channel, and a PNG with a transparent colour however far behind its header."""
-    assert sniff(encoded(".png", 4)) == Header("png", 9, 6, alpha=True)
-    assert sniff(encoded(".webp", 4)) == Header("webp", 9, 6, alpha=True)
-    assert sniff(after_header(PNG, LARGE_CHUNK, png_chunk(b"tRNS", bytes(6)))) == Header("png", 9, 6, alpha=True)
+    assert sniff(encoded(".png", 4)) == Header("png", 9, 6, alpha=True, mode="rgb+alpha")
+    assert sniff(encoded(".webp", 4)) == Header("webp", 9, 6, alpha=True, mode="rgb+alpha")
+    assert sniff(after_header(PNG, LARGE_CHUNK, png_chunk(b"tRNS", bytes(6)))) == Header("png", 9, 6, alpha=True, mode="rgb")
 
 
 def test_animation_is_a_chunk_and_not_a_word() -> None:
     """The animation chunk counts however late it comes; a comment of that name does not."""
     control = png_chunk(b"acTL", struct.pack(">II", 2, 0))
-    assert sniff(after_header(PNG, LARGE_CHUNK, control)) == Header("png", 9, 6, animated=True)
-    assert sniff(after_header(PNG, png_chunk(b"tEXt", b"Comment\0acTL and tRNS"))) == Header("png", 9, 6)
+    assert sniff(after_header(PNG, LARGE_CHUNK, control)) == Header("png", 9, 6, animated=True, mode="rgb")
+    assert sniff(after_header(PNG, png_chunk(b"tEXt", b"Comment\0acTL and tRNS"))) == Header("png", 9, 6, mode="rgb")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (encoded(".png", 1), "png grey"),
+        (encoded(".png", 4), "png rgb+alpha"),
+        (cv2.imencode(".png", np.zeros((4, 4, 3), np.uint16))[1].tobytes(), "png rgb 16 bit"),
+        (encoded(".jpg", 1), "jpeg grey"),
+        (encoded(".jpg"), "jpeg rgb"),
+        (encoded(".webp"), "webp rgb"),
+        (encoded(".bmp"), "bmp rgb"),
+    ],
+)
+def test_the_kind_of_a_picture_is_in_its_header(content: bytes, kind: str) -> None:
+    """Format, colours and depth, as the health of a collection counts them."""
+    header = sniff(content)
+    assert isinstance(header, Header)
+    assert header.kind == kind
 
 
 @pytest.mark.parametrize("text", [b"BMW builds cars, and more of them every year", b"BM", b"BM" + bytes(60)])
