@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from orchestrator.dataset.fingerprint import fingerprint
 from orchestrator.dataset.listing import Listing, list_images
-from orchestrator.dataset.splits import assign_splits
+from orchestrator.dataset.splits import assign_splits, read_splits, splits_file
 from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.version import pixel_versions
 from orchestrator.plan.make import DataFacts
@@ -29,6 +29,10 @@ class FoundImages:
     table: pa.Table
     """The listing's columns, every split filled."""
     fingerprint: str
+    splits: Path
+    """Where the division into splits is remembered."""
+    before: pa.Table | None
+    """What is remembered there."""
 
     @property
     def facts(self) -> DataFacts:
@@ -37,17 +41,24 @@ class FoundImages:
         return DataFacts(self.fingerprint, self.listing.classes, images)
 
 
-def find_images(data: DataSpec) -> FoundImages:
+def find_images(data: DataSpec, folder: Path) -> FoundImages:
     """List the source and decide the split of every image.
 
+    Args:
+        data: What the job says of its images.
+        folder: Holds all prepared data, and how images were divided before.
+
     Raises:
-        JobError: The folder is missing, empty, or not a folder per class.
+        JobError: The source is missing, empty, or not a folder per class.
+        StorageError: What is remembered of the splits is damaged.
     """
     listing = list_images(Path(data.source))
     split = data.split
-    table = assign_splits(listing, validation=split.validation, test=split.test, seed=split.seed)
+    splits = splits_file(folder, data.source, split.validation, split.test, split.seed)
+    before = read_splits(splits)
+    table = assign_splits(listing, validation=split.validation, test=split.test, seed=split.seed, before=before)
     transform = {"image": data.image.model_dump(), "max_pixels": data.max_pixels, "shard_rows": data.shard_rows}
-    return FoundImages(listing, table, fingerprint(table, transform | pixel_versions(), listing.classes))
+    return FoundImages(listing, table, fingerprint(table, transform | pixel_versions(), listing.classes), splits, before)
 
 
 def folder_facts(folder: Path) -> FolderFacts:

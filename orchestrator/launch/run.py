@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.dataset.manifest import Manifest, is_prepared, read_manifest
+from orchestrator.dataset.splits import remember_splits
 from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, start_engine
@@ -82,7 +83,7 @@ def plan_job(job: LoadedJob, root: Root, shape: ClusterShape, name: str = "") ->
     Raises:
         JobError: The source cannot be used, or the job cannot run on this cluster, or `name` names another run.
     """
-    found = find_images(job.job.data)
+    found = find_images(job.job.data, root.data)
     plan = make_plan(job.job, current_facts(root, found), shape, str(job.path))
     folder = root.run(name or run_name(job.job, found.fingerprint))
     check_same_work(folder, job.job, found.fingerprint)
@@ -227,6 +228,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
     job, data = request.job.job, request.root.data / found.fingerprint
     with start_engine(plan.cluster, in_process=request.in_process) as engine:
         with stage(folder, "prepare", stop) as journal:
+            remember_splits(found.splits, found.table, found.before)
             prepare = PrepareRequest(job.data, data, found.fingerprint, found.listing, found.table, plan.prepare)
             with nullcontext() if is_prepared(data) else locked(data):
                 manifest = prepare_data(prepare, engine, journal, stop)
