@@ -7,6 +7,7 @@ Killed anywhere and run again, no row is lost and none is there twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from orchestrator.dataset.manifest import MANIFEST, Manifest, PixelStatistics, Shard, StoredImage, is_prepared
 from orchestrator.dataset.shards import SHARDS
 from orchestrator.dataset.splits import SPLITS
-from orchestrator.dataset.units import Unit
+from orchestrator.dataset.units import LISTING, Unit
 from orchestrator.durable import discard, storage_error, sync_folder, write_atomically
 from orchestrator.errors import StorageError
 
@@ -120,6 +121,7 @@ def commit(
     ordered = _check_complete(units, records)
     _check_shards(folder, ordered)
     rejects = [reject for record in ordered for reject in record.rejects]
+    content = _rejects_file(rejects)
     manifest = Manifest(
         fingerprint=fingerprint,
         classes=tuple(classes),
@@ -129,11 +131,12 @@ def commit(
         image=image,
         pixels=_pixel_statistics([record for record in ordered if record.split == "train"], image.channels),
         shards=tuple(Shard(record.shard, record.rows, record.sha256, record.split) for record in ordered if record.rows),
+        files={REJECTS: hashlib.sha256(content).hexdigest()} | _listing_hash(folder),
     )
     if is_prepared(folder):
         _check_same(folder, manifest)
         return manifest
-    _write_rejects(folder, rejects)
+    write_atomically(folder / REJECTS, content)
     _create_manifest(folder, manifest)
     _sweep(folder, {shard.name for shard in manifest.shards})
     return manifest
@@ -177,12 +180,21 @@ def _pixel_statistics(records: Sequence[UnitRecord], channels: int) -> PixelStat
     return PixelStatistics(tuple(means), tuple(max(variance**0.5, 1 / 255) for variance in variances))
 
 
-def _write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
+def _listing_hash(folder: Path) -> dict[str, str]:
+    path = folder / LISTING
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        return {LISTING: hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _rejects_file(rejects: Sequence[Reject]) -> bytes:
     columns = {name: [getattr(reject, name) for reject in rejects] for name in REJECT_SCHEMA.names}
     columns["path"] = [path.encode("utf-8", "surrogateescape") for path in columns["path"]]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema=REJECT_SCHEMA), sink, write_page_checksum=True)
-    write_atomically(folder / REJECTS, sink.getvalue().to_pybytes())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _sweep(folder: Path, named: set[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,17 @@ class Manifest:
     pixels: PixelStatistics
     shards: tuple[Shard, ...]
     """In the order of the units."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the other files that belong to the data set: the listing and the rejects."""
 
     def to_bytes(self) -> bytes:
-        """The content of manifest.json; the same data set gives the same bytes."""
-        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+        """The content of manifest.json with its own hash; the same data set gives the same bytes."""
+        content = asdict(self)
+        return (json.dumps(content | {"sha256": _digest(content)}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def is_prepared(folder: Path) -> bool:
@@ -77,11 +85,13 @@ def read_manifest(folder: Path) -> Manifest:
     value = read_json(path)
     try:
         return _from_plain(value)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path} is damaged: {error!r}", f"delete {folder} and run the job again") from error
 
 
 def _from_plain(value: dict[str, Any]) -> Manifest:
+    if _digest({name: entry for name, entry in value.items() if name != "sha256"}) != value["sha256"]:
+        raise ValueError("its hash is wrong")
     return Manifest(
         fingerprint=value["fingerprint"],
         classes=tuple(value["classes"]),
@@ -91,4 +101,5 @@ def _from_plain(value: dict[str, Any]) -> Manifest:
         image=StoredImage(**value["image"]),
         pixels=PixelStatistics(tuple(value["pixels"]["mean"]), tuple(value["pixels"]["std"])),
         shards=tuple(Shard(**shard) for shard in value["shards"]),
+        files=dict(value["files"]),
     )

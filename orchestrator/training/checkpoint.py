@@ -92,6 +92,13 @@ class CheckpointStore:
         """Where the newest checkpoint that verifies stands, without loading its tensors."""
         return next((checkpoint.position for checkpoint in self._verified(load=False)), START)
 
+    def faults(self) -> list[tuple[str, str]]:
+        """Name and reason of every checkpoint that does not verify."""
+        self.damaged.clear()
+        for _ in self._verified(load=False):
+            pass
+        return list(self.damaged)
+
     def _verified(self, *, load: bool) -> Iterator[LoadedCheckpoint]:
         for path in sorted(self.folder.glob("step-*"), reverse=True):
             try:
