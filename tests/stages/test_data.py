@@ -39,7 +39,9 @@ def test_old_images_keep_their_split_when_new_ones_come(make_workshop: Make) -> 
     """The second run prepares the larger collection; nothing that was tested on is trained on, and the other way round."""
     workshop = make_workshop(images_per_class=20)
     workshop.run(in_process=True, until="prepare")
-    write_image_folder(workshop.images, classes=("disc", "ring", "square"), images_per_class=60, size=16)
+    more = write_image_folder(workshop.images.parent / "more", classes=("disc", "ring", "square"), images_per_class=40, size=16, seed=1)
+    for path in more.glob("*/*.png"):
+        shutil.copy(path, workshop.images / path.parent.name / f"new-{path.name}")
     workshop.run(in_process=True, until="prepare")
     before, after = sorted(
         (
