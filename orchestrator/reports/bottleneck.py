@@ -22,6 +22,7 @@ from statistics import median
 from orchestrator.reports.values import EpochReport, RunReport
 
 PREPARE_SHARE = 0.5
+STUDY_SHARE = 0.5
 WAIT_SHARE = 0.10
 VALIDATE_SHARE = 0.25
 CHECKPOINT_SHARE = 0.10
@@ -44,6 +45,11 @@ def name_limit(report: RunReport) -> str:
     """What limits this run and the knob to turn."""
     if _prepare_dominates(report):
         return _prepare_sentence(report)
+    if (share := _study_share(report)) > STUDY_SHARE:
+        return (
+            f"The study took {share:.0%} of this run; more CPUs or GPUs let more trials run at once, and fewer tune.trials or train.epochs "
+            "shorten it. What limits a trial is in its own report."
+        )
     shares = epoch_shares(report.epochs)
     if shares is not None:
         return _training_sentence(shares, report.training.device)
@@ -67,6 +73,12 @@ def _prepare_dominates(report: RunReport) -> bool:
     total = sum(stage.seconds for stage in report.stages)
     reused = report.data is not None and report.data.reused
     return not reused and total > 0 and prepare / total > PREPARE_SHARE
+
+
+def _study_share(report: RunReport) -> float:
+    total = sum(stage.seconds for stage in report.stages)
+    tune = sum(stage.seconds for stage in report.stages if stage.name == "tune")
+    return tune / total if total else 0.0
 
 
 def _prepare_sentence(report: RunReport) -> str:
