@@ -61,7 +61,7 @@ def test_the_stages_can_be_done_one_by_one(shell: Shell) -> None:
         done = shell(verb, "job.yaml", "--in-process")
         assert done.returncode == 0, done.stderr
     (run,) = shell.place.glob("runs/*")
-    assert len(list(shell.place.glob("data/*"))) == 1
+    assert len(list(shell.place.glob("data/*/manifest.json"))) == 1
     events = [json.loads(line) for path in (run / "events").glob("*.jsonl") for line in path.read_text().splitlines()]
     assert sum(event["event"] == "TrainingFinished" for event in events) == 1
 

@@ -25,7 +25,7 @@ def feed(make_workshop: Make) -> Feed:
     """Seventy-two training images in steps of 16 = 4 micro-batches of 4, two epochs, augmented."""
     workshop = make_workshop()
     workshop.run(in_process=True, until="prepare")
-    (data,) = workshop.root.data.iterdir()
+    (data,) = (path for path in workshop.root.data.iterdir() if path.is_dir())
     manifest = read_manifest(data)
     plan = TrainPlan(
         workers=1,
