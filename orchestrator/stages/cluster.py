@@ -122,8 +122,8 @@ def check_nodes(root: Path, source: str) -> None:
     mark = root / f".seen-by-all-nodes-{os.getpid()}-{time.time_ns()}"
     mark.touch()
     try:
-        answers = {_name(node): _on_node(node, _look_around).remote(str(mark), source) for node in nodes}
-        faults = [fault for name, answer in answers.items() if (fault := _fault(name, answer, root, source))]
+        answers = [(_name(node), _on_node(node, _look_around).remote(str(mark), source)) for node in nodes]  # names need not differ
+        faults = [fault for name, answer in answers if (fault := _fault(name, answer, root, source))]
     finally:
         mark.unlink()
     if faults:
