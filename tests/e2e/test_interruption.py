@@ -92,7 +92,8 @@ def test_a_killed_study_ends_each_trial_once(shell: Shell) -> None:
         file.write("tune: {space: {train.lr: {loguniform: [0.001, 0.5]}}, trials: 12, scheduler: none}\n")
 
     def ended() -> list[Path]:
-        return [trial for trial in shell.place.glob("runs/*/trials/*") if '"TrialEnded"' in (trial / "events" / "run.jsonl").read_text()]
+        journals = shell.place.glob("runs/*/trials/*/events/run.jsonl")  # a trial has a folder before it has a journal
+        return [journal.parent.parent for journal in journals if '"TrialEnded"' in journal.read_text()]
 
     program = shell.start("tune", "job.yaml")
     wait_until(lambda: len(ended()) >= 2)
