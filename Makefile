@@ -3,9 +3,11 @@ BIN := .venv/bin
 
 .PHONY: demo tune-demo test test-slow lint clean
 
-.venv/.ok: pyproject.toml constraints.txt
+.venv/.ok: pyproject.toml constraints.txt tests/s3_server.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv .venv/s3
+	.venv/s3/bin/pip install --no-deps -r tests/s3_server.txt
 	touch $@
 
 # The folder that fetch prints tells which of the two data sets could be had.
