@@ -52,8 +52,19 @@ def run(
     _do_job(job, overrides, root, until="everything", in_process=in_process, name=name)
 
 
-def prepare(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
+def prepare(
+    job: JobFile,
+    overrides: Overrides = None,
+    retry_rejects: Annotated[bool, typer.Option("--retry-rejects", help="First try the rejected images again.")] = False,
+    root: RootOption = HERE,
+    in_process: InProcess = False,
+) -> None:
     """Decode and resize the images into shards that every run on them shares."""
+    if retry_rejects:
+        from orchestrator.launch.retry import retry_rejects as try_again
+        from orchestrator.spec.load import load_job
+
+        try_again(load_job(job, overrides or ()).job.data, open_root(root), _announce)
     _do_job(job, overrides, root, until="prepare", in_process=in_process)
 
 

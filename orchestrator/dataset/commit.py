@@ -106,6 +106,7 @@ def commit(
     folder: Path,
     *,
     fingerprint: str,
+    recipe: str,
     classes: Sequence[str],
     units: Sequence[Unit],
     records: Mapping[int, UnitRecord],
@@ -124,6 +125,7 @@ def commit(
     content = _rejects_file(rejects)
     manifest = Manifest(
         fingerprint=fingerprint,
+        recipe=recipe,
         classes=tuple(classes),
         splits={split: sum(record.rows for record in ordered if record.split == split) for split in SPLITS},
         rejects=len(rejects),
@@ -186,6 +188,19 @@ def _listing_hash(folder: Path) -> dict[str, str]:
         return {}
     with path.open("rb") as file:
         return {LISTING: hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def read_rejects(folder: Path) -> pa.Table:
+    """The images of prepared data that were not taken, with the columns of `REJECT_SCHEMA`.
+
+    Raises:
+        StorageError: The table is missing or damaged.
+    """
+    path = folder / REJECTS
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"cannot read {path}: {str(error).splitlines()[0]}", f"delete {folder} and run the job again") from error
 
 
 def _rejects_file(rejects: Sequence[Reject]) -> bytes:

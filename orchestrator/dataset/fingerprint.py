@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 
 def fingerprint(table: pa.Table, transform: Mapping[str, object], classes: Sequence[str]) -> str:
-    """16 hex digits that change with any listed path, size, time stamp, label or split, and with the transform.
+    """16 hex digits that change with any listed path, place, size, time stamp, label or split, and with the transform.
 
     Args:
         table: A listing with every split filled.
@@ -21,7 +21,12 @@ def fingerprint(table: pa.Table, transform: Mapping[str, object], classes: Seque
     ordered = table.take(pc.sort_indices(table, [("id", "ascending")])).combine_chunks()
     digest = hashlib.sha256(json.dumps([transform, list(classes)], sort_keys=True).encode())
     digest.update(b"".join(ordered["id"].to_pylist()))
-    for name in ("size", "mtime_ns", "label"):
+    for name in ("size", "mtime_ns", "label", "place"):
         digest.update(ordered[name].to_numpy().tobytes())
     digest.update("\n".join(ordered["split"].to_pylist()).encode())
     return digest.hexdigest()[:16]
+
+
+def recipe(transform: Mapping[str, object]) -> str:
+    """16 hex digits for what is done to images, whichever they are."""
+    return hashlib.sha256(json.dumps(transform, sort_keys=True).encode()).hexdigest()[:16]

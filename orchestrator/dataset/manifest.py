@@ -22,7 +22,7 @@ class StoredImage:
     """Side in pixels."""
     channels: int
     store: str
-    """`jpeg`, `png` or `raw`."""
+    """`original`, `jpeg`, `png` or `raw`."""
     fit: str
 
 
@@ -49,6 +49,8 @@ class Manifest:
     """A prepared data set."""
 
     fingerprint: str
+    recipe: str
+    """What was done to the images; other data of the same recipe can be taken over."""
     classes: tuple[str, ...]
     splits: dict[str, int]
     """Rows of each split."""
@@ -94,6 +96,7 @@ def _from_plain(value: dict[str, Any]) -> Manifest:
         raise ValueError("its hash is wrong")
     return Manifest(
         fingerprint=value["fingerprint"],
+        recipe=value["recipe"],
         classes=tuple(value["classes"]),
         splits=dict(value["splits"]),
         rejects=value["rejects"],

@@ -18,6 +18,10 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 BACKGROUND = 255
 """Grey level that shows where a picture is transparent."""
+MIN_SIDE = 2
+"""Pixels: narrower pictures are tracking pixels and ruled lines."""
+MAX_ASPECT = 100
+"""Longer side over shorter side."""
 
 
 def decode(data: bytes, *, channels: int, max_pixels: int) -> NDArray[np.uint8] | Rejection:
@@ -37,28 +41,37 @@ def decode(data: bytes, *, channels: int, max_pixels: int) -> NDArray[np.uint8] 
     header = sniff(data)
     if isinstance(header, Rejection):
         return header
-    refusal = _refuse(header, max_pixels)
-    return refusal or _decode_pixels(data, header, channels)
+    refusal = refuse(header, max_pixels=max_pixels, min_side=MIN_SIDE, max_aspect=MAX_ASPECT)
+    return refusal or decode_pixels(data, header, channels)
 
 
-def _refuse(header: Header, max_pixels: int) -> Rejection | None:
-    if header.width == 0 or header.height == 0:
+def refuse(header: Header, *, max_pixels: int, min_side: int, max_aspect: int) -> Rejection | None:
+    """Why a picture with that header is not decoded, if it is not."""
+    shorter, longer = sorted((header.width, header.height))
+    if shorter == 0:
         return Rejection(Reason.CORRUPT, f"{header.width} x {header.height} pixels")
     if header.width * header.height > max_pixels:
         return Rejection(Reason.TOO_LARGE, f"{header.width} x {header.height} pixels, at most {max_pixels} are taken")
     if header.animated:
         return Rejection(Reason.ANIMATED, f"animated {header.format}")
+    if shorter < min_side or longer > max_aspect * shorter:
+        limits = f"sides of at least {min_side} and of at most 1 : {max_aspect} are taken"
+        return Rejection(Reason.DEGENERATE_SIZE, f"{header.width} x {header.height} pixels, {limits}")
     return None
 
 
-def _decode_pixels(data: bytes, header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
+def decode_pixels(data: bytes, header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
+    """The pixels behind a header that was not refused."""
     buffer = np.frombuffer(data, np.uint8)
     try:
         if header.alpha:
             return _decode_alpha(buffer, header, channels)
         image: NDArray[np.uint8] | None = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE)  # noqa: PLR2004
-    except (cv2.error, MemoryError) as error:
-        return Rejection(Reason.CORRUPT, (str(error).strip() or "out of memory").splitlines()[-1][:200])
+    except MemoryError as error:
+        return Rejection(Reason.DECODE_OOM, str(error))
+    except cv2.error as error:
+        reason = Reason.DECODE_OOM if error.code == cv2.Error.StsNoMem else Reason.CORRUPT
+        return Rejection(reason, str(error).strip().splitlines()[-1][:200])
     if image is None:
         return _name_damage(data, header)
     return image if channels == 3 else image[:, :, np.newaxis]  # noqa: PLR2004

@@ -47,11 +47,14 @@ class Header:
     """`grey`, `rgb`, `palette`, `grey+alpha`, `rgb+alpha` or `cmyk`; empty where the header does not say."""
     bits: int = 8
     """Bits of a sample."""
+    icc: bool = False
+    """The file brings a colour profile."""
 
     @property
     def kind(self) -> str:
-        """Format, mode and depth as one phrase: `png rgb 16 bit`."""
-        return " ".join(part for part in (self.format, self.mode, "" if self.bits == 8 else f"{self.bits} bit") if part)
+        """Format, mode, depth and colour profile as one phrase: `png rgb 16 bit icc`."""
+        depth = "" if self.bits == 8 else f"{self.bits} bit"
+        return " ".join(part for part in (self.format, self.mode, depth, "icc" if self.icc else "") if part)
 
 
 def sniff(data: bytes) -> Header | Rejection:
@@ -87,7 +90,8 @@ def _sniff_png(data: bytes) -> Header | Rejection:
         return Rejection(Reason.CORRUPT, "PNG without IHDR")
     kinds = _png_chunks_before_pixels(data)
     alpha = colour_type in PNG_ALPHA_TYPES or b"tRNS" in kinds
-    return Header("png", width, height, animated=b"acTL" in kinds, alpha=alpha, mode=PNG_MODES.get(colour_type, ""), bits=bits)
+    mode = PNG_MODES.get(colour_type, "")
+    return Header("png", width, height, animated=b"acTL" in kinds, alpha=alpha, mode=mode, bits=bits, icc=b"iCCP" in kinds)
 
 
 def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
@@ -103,7 +107,7 @@ def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
 
 
 def _sniff_jpeg(data: bytes) -> Header | Rejection:
-    at = 2
+    at, icc = 2, False
     while True:
         at = data.find(b"\xff", at)
         if at < 0:
@@ -114,9 +118,10 @@ def _sniff_jpeg(data: bytes) -> Header | Rejection:
         at += 1
         if marker in JPEG_FRAMES:
             bits, height, width, components = struct.unpack_from(">BHHB", data, at + 2)
-            return Header("jpeg", width, height, mode=JPEG_MODES.get(components, ""), bits=bits)
+            return Header("jpeg", width, height, mode=JPEG_MODES.get(components, ""), bits=bits, icc=icc)
         if marker in (0xD9, 0xDA):
             return Rejection(Reason.CORRUPT, "JPEG without a frame header")
+        icc = icc or (marker == 0xE2 and data.startswith(b"ICC_PROFILE\0", at + 2))
         if marker not in JPEG_BARE_MARKERS:
             at += struct.unpack_from(">H", data, at)[0]
 
@@ -126,7 +131,8 @@ def _sniff_webp(data: bytes) -> Header | Rejection:
     if chunk == b"VP8X":
         flags, *canvas = struct.unpack_from("<B3x3s3s", data, 20)
         width, height = (1 + int.from_bytes(side, "little") for side in canvas)
-        return Header("webp", width, height, animated=bool(flags & 0x02), alpha=bool(flags & 0x10), mode=_webp_mode(bool(flags & 0x10)))
+        alpha = bool(flags & 0x10)
+        return Header("webp", width, height, animated=bool(flags & 0x02), alpha=alpha, mode=_webp_mode(alpha), icc=bool(flags & 0x20))
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         return Header("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=True, mode=_webp_mode(bool(bits >> 28 & 1)))

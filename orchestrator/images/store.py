@@ -1,14 +1,18 @@
-"""How a prepared picture is kept inside a shard: as JPEG, PNG, or raw pixels."""
+"""How a picture is kept inside a shard: as the file it was, or prepared, as JPEG, PNG, or raw pixels."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import DataError
+from orchestrator.images.decode import decode
+from orchestrator.images.resize import fit_image
+from orchestrator.images.verdict import Rejection
 
 cv2.setNumThreads(0)
 
@@ -33,18 +37,30 @@ def encode(image: NDArray[np.uint8], store: str, jpeg_quality: int) -> bytes:
     return data.tobytes()
 
 
-def decode_stored(data: bytes, store: str, out: NDArray[np.uint8]) -> None:
+def decode_stored(data: bytes, store: str, out: NDArray[np.uint8], fit: str = "crop") -> None:
     """Write a stored picture into `out`, (H, W, C) uint8, RGB or grey.
+
+    Args:
+        data: What the shard holds.
+        store: `original`, `jpeg`, `png` or `raw`.
+        out: Written in place.
+        fit: How an original is brought to the size of `out`.
 
     Raises:
         DataError: The bytes do not hold a picture of that shape.
     """
-    image = _pixels(data, store, out.shape)
+    image = _original(data, fit, out.shape) if store == "original" else _pixels(data, store, out.shape)
     if image is None or image.shape[:2] != out.shape[:2]:
         raise DataError(
             f"{len(data)} stored bytes do not hold a {store} picture of {out.shape}", "delete the data folder and run the job again"
         )
     out[...] = image.reshape(out.shape)
+
+
+def _original(data: bytes, fit: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """None where there is no picture; what is stored has passed the limits of its job."""
+    image = decode(data, channels=shape[2], max_pixels=sys.maxsize)
+    return None if isinstance(image, Rejection) else fit_image(image, shape[0], fit)
 
 
 def _pixels(data: bytes, store: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -60,8 +76,8 @@ def _pixels(data: bytes, store: str, shape: tuple[int, ...]) -> NDArray[np.uint8
     return image
 
 
-def to_png(stored: bytes, store: str, size: int, channels: int) -> bytes:
-    """A stored picture of `size` x `size` pixels as a PNG file."""
+def to_png(stored: bytes, store: str, fit: str, size: int, channels: int) -> bytes:
+    """A stored picture as a PNG file of `size` x `size` pixels."""
     image: NDArray[np.uint8] = np.empty((size, size, channels), np.uint8)
-    decode_stored(stored, store, image)
+    decode_stored(stored, store, image, fit)
     return encode(image, "png", 95)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.dataset.fingerprint import fingerprint
-from orchestrator.dataset.listing import Listing, list_images
+from orchestrator.dataset.fingerprint import fingerprint, recipe
+from orchestrator.dataset.listing import Listing
+from orchestrator.dataset.reuse import current
+from orchestrator.dataset.sources.find import list_images
+from orchestrator.dataset.sources.read import read_images
 from orchestrator.dataset.splits import assign_splits, read_splits, splits_file
+from orchestrator.dataset.units import ListedImage
 from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.version import pixel_versions
 from orchestrator.plan.make import DataFacts
@@ -29,6 +33,8 @@ class FoundImages:
     table: pa.Table
     """The listing's columns, every split filled."""
     fingerprint: str
+    recipe: str
+    """What is done to the images."""
     splits: Path
     """Where the division into splits is remembered."""
     before: pa.Table | None
@@ -49,24 +55,34 @@ def find_images(data: DataSpec, folder: Path) -> FoundImages:
         folder: Holds all prepared data, and how images were divided before.
 
     Raises:
-        JobError: The source is missing, empty, or not a folder per class.
+        JobError: The source is missing, empty, or of no known kind.
         StorageError: What is remembered of the splits is damaged.
     """
-    listing = list_images(Path(data.source))
+    listing = list_images(data.source)
     split = data.split
     splits = splits_file(folder, data.source, split.validation, split.test, split.seed)
     before = read_splits(splits)
     table = assign_splits(listing, validation=split.validation, test=split.test, seed=split.seed, before=before)
-    transform = {"image": data.image.model_dump(), "max_pixels": data.max_pixels, "shard_rows": data.shard_rows}
-    return FoundImages(listing, table, fingerprint(table, transform | pixel_versions(), listing.classes), splits, before)
+    transform = transform_of(data)
+    name = current(folder, fingerprint(table, transform, listing.classes))
+    return FoundImages(listing, table, name, recipe(transform), splits, before)
+
+
+def transform_of(data: DataSpec) -> dict[str, object]:
+    """All that decides what becomes of an image file."""
+    limits = {name: getattr(data, name) for name in ("max_pixels", "min_side", "max_aspect", "decode_s")}
+    return {"image": data.image.model_dump(), "limits": limits, "shard_rows": data.shard_rows} | pixel_versions()
 
 
 def folder_facts(folder: Path) -> FolderFacts:
     """What `init` needs to know of a folder to propose a job."""
     listing = list_images(folder)
-    paths = listing.table["path"].to_pylist()
-    sampled = paths[:: max(1, len(paths) // SNIFFED)]
-    headers = [sniff((folder / Path(path.decode("utf-8", "surrogateescape"))).read_bytes()) for path in sampled]
+    table = listing.table
+    sampled = table.take(pa.array(range(0, table.num_rows, max(1, table.num_rows // SNIFFED))))
+    wanted = [ListedImage(**row) for row in sampled.select(ListedImage.columns()).to_pylist()]
+    headers = [sniff(content or b"") for content in read_images(listing.base, wanted)]
     sides = [min(header.width, header.height) for header in headers if isinstance(header, Header)]
-    splits = tuple(name for name in listing.table["split"].unique().to_pylist() if name)
-    return FolderFacts(images=len(paths), classes=len(listing.classes), splits=splits, median_side=int(statistics.median(sides or [224])))
+    splits = tuple(name for name in table["split"].unique().to_pylist() if name)
+    return FolderFacts(
+        images=table.num_rows, classes=len(listing.classes), splits=splits, median_side=int(statistics.median(sides or [224]))
+    )

@@ -229,7 +229,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
     with start_engine(plan.cluster, in_process=request.in_process) as engine:
         with stage(folder, "prepare", stop) as journal:
             remember_splits(found.splits, found.table, found.before)
-            prepare = PrepareRequest(job.data, data, found.fingerprint, found.listing, found.table, plan.prepare)
+            prepare = PrepareRequest(job.data, data, found.fingerprint, found.recipe, found.listing, found.table, plan.prepare)
             with nullcontext() if is_prepared(data) else locked(data):
                 manifest = prepare_data(prepare, engine, journal, stop)
             check_rejects(manifest, job.data, data)

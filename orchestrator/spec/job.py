@@ -30,13 +30,13 @@ class Section(BaseModel):
 
 
 class SplitSpec(Section):
-    """How images are divided where the source has no train/, validation/ and test/ folders."""
+    """How images are divided where the source does not say."""
 
     validation: Fraction = Field(
-        0.1, description="Share of the images that the choice of the best epoch may see. Ignored where the source has a validation/ folder."
+        0.1, description="Share of the images that the choice of the best epoch may see. Ignored where the source names validation images."
     )
     test: Fraction = Field(
-        0.1, description="Share of the images kept for the final evaluation. Ignored where the source has a test/ folder."
+        0.1, description="Share of the images kept for the final evaluation. Ignored where the source names test images."
     )
     seed: int = Field(0, ge=0, description="Another seed divides the images differently.")
 
@@ -56,8 +56,10 @@ class ImageSpec(Section):
         "crop",
         description="crop: short side to size, then centre crop; pad: long side to size, then black borders; squash: both sides to size.",
     )
-    store: Literal["jpeg", "png", "raw"] = Field(
-        "jpeg", description="Encoding inside the shards: jpeg is small, png is lossless, raw is the fastest to read and the largest."
+    store: Literal["original", "jpeg", "png", "raw"] = Field(
+        "jpeg",
+        description="What the shards hold: original keeps each file as it is, to be decoded and resized in every epoch; jpeg is small, png "
+        "is lossless, raw is the fastest to read and the largest.",
     )
     jpeg_quality: int = Field(95, ge=50, le=100, description="Quality of stored JPEGs; only used with store: jpeg.")
 
@@ -66,12 +68,18 @@ class DataSpec(Section):
     """Where the images are and how they are prepared."""
 
     source: str = Field(
-        min_length=1, description="A folder with one folder of images per class, or with such folders under train/, validation/ and test/."
+        min_length=1,
+        description="A folder with one folder of images per class, or with such folders under train/, validation/ and test/; a manifest "
+        "(.csv, .tsv, .jsonl or .parquet with columns uri, label and where wanted split, id, group); .parquet files with columns image "
+        "and label; .tar files of a WebDataset. A path, a pattern such as train-{000..127}.tar, or an address such as s3://bucket/images.",
     )
     split: SplitSpec = Field(default_factory=SplitSpec, description="How the images are divided.")
     image: ImageSpec = Field(default_factory=ImageSpec, description="What a prepared image looks like.")
     max_bad_fraction: Fraction = Field(0.01, description="The run stops before training when a larger share of the images cannot be read.")
     max_pixels: int = Field(64_000_000, ge=1, description="Images whose header announces more pixels are rejected without being decoded.")
+    min_side: int = Field(2, ge=1, description="Images with a shorter side, in pixels, are rejected.")
+    max_aspect: int = Field(100, ge=1, description="Images whose longer side is more than so many times the shorter one are rejected.")
+    decode_s: int = Field(20, ge=1, description="Images that take more seconds of computing to decode are rejected.")
     shard_rows: Count | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
 
 

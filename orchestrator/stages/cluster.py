@@ -16,6 +16,7 @@ from ray.data import DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator import __version__
+from orchestrator.dataset.sources.storage import is_address
 from orchestrator.errors import ClusterError, OrchestratorError, StorageError
 from orchestrator.plan.values import ClusterShape
 from orchestrator.stages.environment import SETTINGS
@@ -132,7 +133,12 @@ def check_nodes(root: Path, source: str) -> None:
 
 def _look_around(mark: str, source: str) -> tuple[bool, bool, str]:
     """What this node sees of the root and of the images, and its version of the program."""
-    return Path(mark).exists(), Path(source).exists(), __version__
+    return Path(mark).exists(), _is_there(source), __version__
+
+
+def _is_there(source: str) -> bool:
+    """Whether this node sees the source; an address, or a pattern, is left to the listing and to the workers."""
+    return is_address(source) or "*" in source or "{" in source or Path(source).exists()
 
 
 def _fault(name: str, answer: Any, root: Path, source: str) -> OrchestratorError | None:
@@ -143,7 +149,7 @@ def _fault(name: str, answer: Any, root: Path, source: str) -> OrchestratorError
         return ClusterError(f"{name} cannot work: {str(error).strip().splitlines()[-1]}", install)
     if version != __version__:
         return ClusterError(f"{name} has version {version} of orchestrator, this is {__version__}", install)
-    missing_here = not Path(source).exists()  # then no node is to blame, and the listing says it
+    missing_here = not _is_there(source)  # then no node is to blame, and the listing says it
     unseen = [path for path, seen in ((str(root), sees_root), (source, sees_source or missing_here)) if not seen]
     if not unseen:
         return None

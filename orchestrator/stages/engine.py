@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
+from orchestrator.images.picture import PixelWork
 from orchestrator.plan.values import ClusterShape, TrainPlan
 from orchestrator.record.journal import Journal
-from orchestrator.spec.job import ImageSpec
 from orchestrator.stages.feed import Feed
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.training.batch import Batch
@@ -21,11 +21,11 @@ from orchestrator.training.batch import Batch
 class PrepareWork:
     """What preparing one unit needs to know, besides the unit."""
 
-    source: Path
+    base: str
+    """What the paths of the listing are seen from."""
     data: Path
     """The folder of the prepared data, with the listing in it."""
-    image: ImageSpec
-    max_pixels: int
+    pixels: PixelWork
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes]
             if identity.tobytes() in wanted:
                 found[identity.tobytes()] = (
                     columns.paths[row],
-                    to_png(columns.images[row], image.store, image.size, image.channels),
+                    to_png(columns.images[row], image.store, image.fit, image.size, image.channels),
                 )
     if len(found) != len(wanted):
         raise TrainingError(

@@ -181,7 +181,7 @@ class _Shards:
             stored, stored_labels, stored_ids = self._columns[unit]
             labels[places], ids[places] = stored_labels[found], stored_ids[found]
             for place, row in zip(places.tolist(), found.tolist(), strict=True):
-                decode_stored(stored[row], self._image.store, images[place])
+                decode_stored(stored[row], self._image.store, images[place], self._image.fit)
         return images, labels, ids
 
 

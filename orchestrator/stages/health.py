@@ -38,4 +38,4 @@ def show_health(folder: RunFolder, data: Path, manifest: Manifest, journal: Jour
 def _with_picture(sample: dict[str, Any], data: Path, manifest: Manifest) -> dict[str, Any]:
     (stored,) = read_rows(data / SHARDS / sample["shard"], np.array([sample["row"]], np.int64)).images
     image = manifest.image
-    return sample | {"png": base64.b64encode(to_png(stored, image.store, image.size, image.channels)).decode()}
+    return sample | {"png": base64.b64encode(to_png(stored, image.store, image.fit, image.size, image.channels)).decode()}

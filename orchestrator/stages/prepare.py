@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from orchestrator.dataset.commit import Reject, UnitRecord, commit, completed_units, write_unit_record
-from orchestrator.dataset.listing import Listing
+from orchestrator.dataset.commit import Reject, UnitRecord, commit, completed_units, read_rejects, write_unit_record
+from orchestrator.dataset.listing import Listing, printable
 from orchestrator.dataset.manifest import Manifest, StoredImage, is_prepared, read_manifest
+from orchestrator.dataset.reuse import find_reusable, retried, take_over
 from orchestrator.dataset.shards import ShardRows, write_shard
-from orchestrator.dataset.units import ListedImage, Unit, cut_units, read_unit, write_listing
+from orchestrator.dataset.sources.read import read_images
+from orchestrator.dataset.units import ListedImage, Unit, lay_out, read_listing, read_unit, units_of, write_listing
 from orchestrator.errors import DataError, Interrupted
-from orchestrator.images.decode import decode
-from orchestrator.images.look import look_of
-from orchestrator.images.resize import fit_image
-from orchestrator.images.sniff import Header, sniff
-from orchestrator.images.store import encode
-from orchestrator.images.verdict import Rejection
+from orchestrator.images.isolated import picture_process
+from orchestrator.images.picture import PixelWork, StoredPicture
+from orchestrator.images.verdict import Reason, Rejection
 from orchestrator.plan.values import PreparePlan
 from orchestrator.record.journal import Journal
 from orchestrator.spec.job import DataSpec, ImageSpec
@@ -43,6 +41,8 @@ class PrepareRequest:
     data: Path
     """The folder of the prepared data; named by the fingerprint."""
     fingerprint: str
+    recipe: str
+    """What is done to the images."""
     listing: Listing
     table: pa.Table
     """The listing, with a split for every image."""
@@ -62,8 +62,7 @@ def prepare_data(request: PrepareRequest, engine: Engine, journal: Journal, stop
         journal.record("DataPrepared", reused=True, **_facts(manifest))
         return manifest
     started = time.perf_counter()
-    units = cut_units(request.table, request.plan.unit_rows)
-    write_listing(request.data, request.table)
+    units = decide_units(request, journal)
     records = completed_units(request.data, units)
     if records:
         journal.record("UnitsReused", units=len(records))
@@ -74,6 +73,7 @@ def prepare_data(request: PrepareRequest, engine: Engine, journal: Journal, stop
     manifest = commit(
         request.data,
         fingerprint=request.fingerprint,
+        recipe=request.recipe,
         classes=request.listing.classes,
         units=units,
         records=records,
@@ -89,6 +89,57 @@ def prepare_data(request: PrepareRequest, engine: Engine, journal: Journal, stop
     return manifest
 
 
+def decide_units(request: PrepareRequest, journal: Journal) -> list[Unit]:
+    """The units of an earlier start, else new ones; what earlier data has of them is taken over.
+
+    Raises:
+        StorageError: The storage is full.
+    """
+    stored = read_listing(request.data)
+    if stored is not None and stored.num_rows == request.table.num_rows:
+        return units_of(stored)  # the folder is named by the listing, so it is the same one
+    folder, rows = request.data.parent, request.plan.unit_rows
+    without = retried(folder, request.fingerprint)
+    reuse = find_reusable(folder, request.table, recipe=request.recipe, unit_rows=rows, without=without)
+    table = lay_out(request.table, rows, [unit.rows for unit in reuse.units])
+    units = units_of(table)
+    write_listing(request.data, table)
+    if reuse.folder is not None and reuse.units:
+        take_over(reuse, request.data, units, table)
+        journal.record("UnitsTakenOver", units=len(reuse.units), images=reuse.images, earlier=reuse.folder.name)
+    return units
+
+
+def pixel_work(spec: DataSpec) -> PixelWork:
+    """What becomes of each image file."""
+    image = spec.image
+    return PixelWork(
+        size=image.size,
+        channels=image.channels,
+        fit=image.fit,
+        store=image.store,
+        jpeg_quality=image.jpeg_quality,
+        max_pixels=spec.max_pixels,
+        min_side=spec.min_side,
+        max_aspect=spec.max_aspect,
+        decode_cpu_s=spec.decode_s,
+    )
+
+
+def try_rejects_again(spec: DataSpec, base: str, data: Path) -> tuple[int, list[str]]:
+    """How many images of prepared data were rejected, and the ids of those that can be read today.
+
+    Raises:
+        StorageError: The listing or the table of rejects is damaged.
+        DataError: The storage of the source fails.
+    """
+    rejected = set(read_rejects(data)["id"].to_pylist())
+    units = units_of(stored) if (stored := read_listing(data)) is not None else []
+    images = [image for unit in units for image in read_unit(data, unit) if image.id.hex() in rejected]
+    taken, _ = _prepare_pictures(PrepareWork(base, data, pixel_work(spec)), images)
+    return len(images), [one.source.listed.id.hex() for one in taken]
+
+
 def stored_image(image: ImageSpec) -> StoredImage:
     return StoredImage(size=image.size, channels=image.channels, store=image.store, fit=image.fit)
 
@@ -100,7 +151,7 @@ def _prepare_missing(
     missing = [unit for unit in units if unit.index not in done]
     if not missing:
         return
-    work = PrepareWork(Path(request.spec.source), request.data, request.spec.image, request.spec.max_pixels)
+    work = PrepareWork(request.listing.base, request.data, pixel_work(request.spec))
     started, images, total = time.perf_counter(), 0, request.table.num_rows
     before = sum(record.rows + len(record.rejects) for record in done.values())
     for number, record in enumerate(engine.prepare(work, missing, request.plan.parallel), start=len(done) + 1):
@@ -160,18 +211,9 @@ def prepare_unit(work: PrepareWork, unit: Unit) -> UnitRecord:
         DataError: A listed file is gone or has changed, or the storage of the source fails: never the fault of one image.
         StorageError: The storage of the prepared data is full.
     """
-    taken: list[_Taken] = []
-    rejects: list[Reject] = []
-    for listed in read_unit(work.data, unit):
-        data = _read_source(work.source, listed)
-        image = decode(data, channels=work.image.channels, max_pixels=work.max_pixels)
-        if isinstance(image, Rejection):
-            rejects.append(_reject(listed, data, image))
-        else:
-            height, width = image.shape[:2]
-            taken.append(_Taken(listed, fit_image(image, work.image.size, work.image.fit), width, height, _kind(data), _digest(data)))
-    shard = write_shard(work.data, _shard_rows(work, taken)) if taken else None
-    pixels = np.stack([image.pixels for image in taken]).reshape(-1, work.image.channels) if taken else np.empty((0, 0), np.uint8)
+    taken, rejects = _prepare_pictures(work, read_unit(work.data, unit))
+    shard = write_shard(work.data, _shard_rows(taken)) if taken else None
+    channels = range(work.pixels.channels if taken else 0)
     record = UnitRecord(
         unit=unit.index,
         split=unit.split,
@@ -181,77 +223,73 @@ def prepare_unit(work: PrepareWork, unit: Unit) -> UnitRecord:
         size_bytes=shard.size_bytes if shard else 0,
         sha256=shard.sha256 if shard else "",
         rejects=tuple(rejects),
-        pixels=len(pixels),
-        sums=tuple(int(value) for value in pixels.sum(axis=0, dtype=np.int64)),
-        squares=tuple(int(value) for value in _sum_of_squares(pixels)),
+        pixels=sum(image.picture.pixels for image in taken),
+        sums=tuple(sum(image.picture.sums[channel] for image in taken) for channel in channels),
+        squares=tuple(sum(image.picture.squares[channel] for image in taken) for channel in channels),
     )
     write_unit_record(work.data, record)
     return record
 
 
-def _sum_of_squares(pixels: NDArray[np.uint8]) -> list[int]:
-    """For each channel, from the histogram: no wider copy of the pixels is made."""
-    values = np.arange(256, dtype=np.int64) ** 2
-    return [int(np.bincount(pixels[:, channel], minlength=256) @ values) for channel in range(pixels.shape[1])]
+@dataclass(frozen=True)
+class _Source:
+    """An image whose content was read."""
 
-
-def _read_source(source: Path, listed: ListedImage) -> bytes:
-    path = source / _text(listed)
-    try:
-        data = path.read_bytes()
-        ORIGINALS_READ["images"] += 1
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "it was listed before; run the same command again") from error
-    if len(data) != listed.size:
-        raise DataError(
-            f"{path} has {len(data)} bytes, {listed.size} when it was listed",
-            "let nothing write to the source and run the same command again",
-        )
-    return data
-
-
-def _text(listed: ListedImage) -> str:
-    """The path as the file system takes it back: bytes that are not UTF-8 become surrogates."""
-    return listed.path.decode("utf-8", "surrogateescape")
-
-
-def _reject(listed: ListedImage, data: bytes, rejection: Rejection) -> Reject:
-    return Reject(listed.id.hex(), _text(listed), listed.size, _digest(data), rejection.reason.value, rejection.detail)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _kind(data: bytes) -> str:
-    header = sniff(data)
-    return header.kind if isinstance(header, Header) else ""
+    listed: ListedImage
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """An image that was decoded."""
+    """An image that became a picture."""
 
-    listed: ListedImage
-    pixels: NDArray[np.uint8]
-    """(size, size, channels)."""
-    width: int
-    """Of the source."""
-    height: int
-    kind: str
-    sha256: str
+    source: _Source
+    picture: StoredPicture
 
 
-def _shard_rows(work: PrepareWork, taken: list[_Taken]) -> ShardRows:
-    image = work.image
+def _prepare_pictures(work: PrepareWork, images: Sequence[ListedImage]) -> tuple[list[_Taken], list[Reject]]:
+    """The images that became pictures, in their order, and those that did not."""
+    taken: list[_Taken] = []
+    rejects: list[Reject] = []
+    sent: deque[_Source] = deque()
+
+    def contents() -> Iterator[bytes]:
+        """While a picture is made of one image, the next ones are read and hashed."""
+        for image, content in zip(images, read_images(work.base, images), strict=True):
+            if content is None:
+                rejects.append(
+                    _reject(_Source(image, 0, ""), Rejection(Reason.MISSING, "the manifest names it, and there is no such file"))
+                )
+                continue
+            ORIGINALS_READ["images"] += 1
+            sent.append(_Source(image, len(content), hashlib.sha256(content).hexdigest()))
+            yield content
+
+    for result in picture_process().run(contents(), work.pixels):
+        source = sent.popleft()
+        if isinstance(result, Rejection):
+            rejects.append(_reject(source, result))
+        else:
+            taken.append(_Taken(source, result))
+    return taken, rejects
+
+
+def _reject(source: _Source, rejection: Rejection) -> Reject:
+    path = source.listed.path.decode("utf-8", "surrogateescape")
+    return Reject(source.listed.id.hex(), path, source.size, source.sha256, rejection.reason.value, rejection.detail)
+
+
+def _shard_rows(taken: list[_Taken]) -> ShardRows:
+    pictures = [one.picture for one in taken]
     return ShardRows(
-        images=[encode(one.pixels, image.store, image.jpeg_quality) for one in taken],
-        paths=[one.listed.path.decode("utf-8", "backslashreplace") for one in taken],
-        labels=np.array([one.listed.label for one in taken], np.int64),
-        ids=np.frombuffer(b"".join(one.listed.id for one in taken), np.uint8).reshape(-1, 16),
-        widths=np.array([one.width for one in taken], np.int32),
-        heights=np.array([one.height for one in taken], np.int32),
-        hashes=[one.sha256 for one in taken],
-        kinds=[one.kind for one in taken],
-        looks=[look_of(one.pixels) for one in taken],
+        images=[picture.data for picture in pictures],
+        paths=[printable(one.source.listed.path) for one in taken],
+        labels=np.array([one.source.listed.label for one in taken], np.int64),
+        ids=np.frombuffer(b"".join(one.source.listed.id for one in taken), np.uint8).reshape(-1, 16),
+        widths=np.array([picture.width for picture in pictures], np.int32),
+        heights=np.array([picture.height for picture in pictures], np.int32),
+        hashes=[one.source.sha256 for one in taken],
+        kinds=[picture.kind for picture in pictures],
+        looks=[picture.look for picture in pictures],
     )

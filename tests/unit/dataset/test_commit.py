@@ -67,7 +67,9 @@ def write_unit(data: Path, unit: Unit) -> UnitRecord:
 def finish(data: Path, units: list[Unit] = UNITS) -> Manifest:
     done = completed_units(data, units)
     records = done | {unit.index: write_unit(data, unit) for unit in units if unit.index not in done}
-    return commit(data, fingerprint="f" * 16, classes=("cat", "dog"), units=units, records=records, skipped={"hidden": 1}, image=IMAGE)
+    return commit(
+        data, fingerprint="f" * 16, recipe="r", classes=("cat", "dog"), units=units, records=records, skipped={"hidden": 1}, image=IMAGE
+    )
 
 
 def race(data: Path, barrier: object, results: object) -> None:
@@ -117,7 +119,7 @@ def test_a_damaged_record_or_a_missing_shard_means_the_unit_is_done_again(tmp_pa
 def test_an_incomplete_data_set_is_refused(tmp_path: Path) -> None:
     """A unit without a record, or one that lost images, is named, and no manifest appears."""
     records = {unit.index: write_unit(tmp_path, unit) for unit in UNITS}
-    arguments = {"fingerprint": "f", "classes": ("a",), "units": UNITS, "skipped": {}, "image": IMAGE}
+    arguments = {"fingerprint": "f", "recipe": "r", "classes": ("a",), "units": UNITS, "skipped": {}, "image": IMAGE}
     with pytest.raises(StorageError, match=r"without a record \[2\]"):
         commit(tmp_path, records={index: record for index, record in records.items() if index != 2}, **arguments)
     with pytest.raises(StorageError, match=r"lost images \[0\]"):
@@ -143,7 +145,16 @@ def test_a_writer_that_comes_second_with_other_content_changes_nothing(tmp_path:
     records[1] = replace(records[1], rejects=(replace(REJECT, reason="corrupt"),))
     records[3] = replace(records[3], shard=shard.name, sha256=shard.sha256, size_bytes=shard.size_bytes)
     with pytest.raises(StorageError, match="another writer"):
-        commit(tmp_path, fingerprint="f" * 16, classes=("cat", "dog"), units=UNITS, records=records, skipped={"hidden": 1}, image=IMAGE)
+        commit(
+            tmp_path,
+            fingerprint="f" * 16,
+            recipe="r",
+            classes=("cat", "dog"),
+            units=UNITS,
+            records=records,
+            skipped={"hidden": 1},
+            image=IMAGE,
+        )
     assert {name: (tmp_path / name).read_bytes() for name in names} == committed
 
 
@@ -153,7 +164,7 @@ def test_shards_that_are_not_there_are_refused(tmp_path: Path) -> None:
     (tmp_path / "shards" / records[0].shard).unlink()
     (tmp_path / "shards" / records[2].shard).write_bytes(b"half")
     with pytest.raises(StorageError, match=f"2 shards that workers wrote are not in .*{records[0].shard}"):
-        commit(tmp_path, fingerprint="f", classes=("a",), units=UNITS, records=records, skipped={}, image=IMAGE)
+        commit(tmp_path, fingerprint="f", recipe="r", classes=("a",), units=UNITS, records=records, skipped={}, image=IMAGE)
     assert not is_prepared(tmp_path)
 
 

@@ -44,7 +44,7 @@ def prepared(data: Path, images: list[tuple[str, str, int, NDArray[np.uint8]]]) 
             shards.append(Shard(file.name, file.rows, file.sha256, split))
     splits = {split: sum(image[0] == split for image in images) for split in ("train", "validation", "test")}
     image = StoredImage(64, 3, "png", "crop")
-    return Manifest("f" * 16, ("cat", "dog"), splits, 0, {}, image, PixelStatistics((0.0,) * 3, (1.0,) * 3), tuple(shards))
+    return Manifest("f" * 16, "r", ("cat", "dog"), splits, 0, {}, image, PixelStatistics((0.0,) * 3, (1.0,) * 3), tuple(shards))
 
 
 def test_a_sound_collection_has_nothing_to_look_at(tmp_path: Path) -> None:

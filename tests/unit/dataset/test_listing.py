@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator.dataset.fingerprint import fingerprint
-from orchestrator.dataset.listing import list_images, sample_id
+from orchestrator.dataset.listing import sample_id
+from orchestrator.dataset.sources.find import list_images
 from orchestrator.dataset.splits import assign_splits
 from orchestrator.errors import DataError, JobError
 
@@ -181,7 +183,7 @@ def test_splits_are_stratified_seeded_and_independent_of_order(tmp_path: Path) -
     assert counts == {(label, split): count for label in (0, 1) for split, count in (("train", 35), ("validation", 5), ("test", 10))}
 
     backwards = listing.table.take(list(range(99, -1, -1)))
-    other = assign_splits(type(listing)(listing.source, listing.classes, backwards, {}), validation=0.1, test=0.2, seed=3)
+    other = assign_splits(replace(listing, table=backwards), validation=0.1, test=0.2, seed=3)
     by_id = lambda rows: {row["id"]: row["split"] for row in rows.to_pylist()}  # noqa: E731
     assert by_id(other) == by_id(table)
     assert by_id(assign_splits(listing, validation=0.1, test=0.2, seed=4)) != by_id(table)

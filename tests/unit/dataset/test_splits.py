@@ -10,23 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.dataset.listing import SCHEMA, Listing, sample_id
-from orchestrator.dataset.splits import assign_splits, read_splits, remember_splits, splits_file
+from orchestrator.dataset.listing import Listing, make_table, sample_id
+from orchestrator.dataset.splits import REMEMBERED, assign_splits, read_splits, remember_splits, splits_file
 from orchestrator.errors import StorageError
 
 
 def listing_of(counts: dict[int, int], first: int = 0) -> Listing:
     """`counts[label]` images of each class."""
     rows = [(label, b"%d/%d.png" % (label, first + number)) for label, count in counts.items() for number in range(count)]
-    columns = [
-        pa.array([sample_id(path, 1) for _, path in rows], pa.binary(16)),
-        pa.array([path for _, path in rows], pa.binary()),
-        pa.array([1] * len(rows), pa.int64()),
-        pa.array([0] * len(rows), pa.int64()),
-        pa.array([label for label, _ in rows], pa.int32()),
-        pa.array([""] * len(rows), pa.string()),
-    ]
-    return Listing(Path("/images"), ("a", "b", "c"), pa.Table.from_arrays(columns, schema=SCHEMA), {})
+    columns = {
+        "id": pa.array([sample_id(path, 1) for _, path in rows], pa.binary(16)),
+        "path": pa.array([path for _, path in rows], pa.binary()),
+        "label": pa.array([label for label, _ in rows], pa.int32()),
+    }
+    return Listing("/images", "/images", ("a", "b", "c"), make_table(columns), {})
 
 
 def divided(listing: Listing, before: pa.Table | None = None, **shares: float) -> dict[bytes, str]:
@@ -35,7 +32,7 @@ def divided(listing: Listing, before: pa.Table | None = None, **shares: float) -
 
 
 def as_table(splits: dict[bytes, str]) -> pa.Table:
-    return pa.table({"id": pa.array(list(splits), pa.binary(16)), "split": list(splits.values())})
+    return pa.table({"id": list(splits), "split": list(splits.values()), "group": [None] * len(splits)}, schema=REMEMBERED)
 
 
 @settings(max_examples=60, deadline=None)

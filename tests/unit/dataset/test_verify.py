@@ -11,10 +11,10 @@ import pytest
 
 from orchestrator.dataset.commit import UnitRecord, commit, write_unit_record
 from orchestrator.dataset.health import write_health
-from orchestrator.dataset.listing import SCHEMA
+from orchestrator.dataset.listing import make_table
 from orchestrator.dataset.manifest import StoredImage
 from orchestrator.dataset.shards import ShardRows, write_shard
-from orchestrator.dataset.units import cut_units, write_listing
+from orchestrator.dataset.units import lay_out, units_of, write_listing
 from orchestrator.dataset.verify import data_faults
 
 ROWS = 6
@@ -26,10 +26,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("prepared")
     ids = [bytes([row]) * 16 for row in range(ROWS)]
     splits = ["train"] * 4 + ["test"] * 2
-    columns = [ids, [b"%d.png" % row for row in range(ROWS)], [1] * ROWS, [0] * ROWS, [row % 2 for row in range(ROWS)], splits]
-    table = pa.Table.from_arrays([pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    columns = {
+        "id": pa.array(ids, pa.binary(16)),
+        "path": pa.array([b"%d.png" % row for row in range(ROWS)], pa.binary()),
+        "size": pa.array([1] * ROWS, pa.int64()),
+        "label": pa.array([row % 2 for row in range(ROWS)], pa.int32()),
+        "split": pa.array(splits),
+    }
+    table = lay_out(make_table(columns), 4)
     write_listing(data, table)
-    units, records = cut_units(table, 4), {}
+    units, records = units_of(table), {}
     for unit in units:
         count = unit.stop - unit.start
         rows = ShardRows(
@@ -49,7 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         write_unit_record(data, records[unit.index])
     image = StoredImage(size=4, channels=1, store="raw", fit="crop")
-    manifest = commit(data, fingerprint="f" * 16, classes=("cat", "dog"), units=units, records=records, skipped={}, image=image)
+    manifest = commit(data, fingerprint="f" * 16, recipe="r", classes=("cat", "dog"), units=units, records=records, skipped={}, image=image)
     write_health(data, manifest)
     return data
 

@@ -1,0 +1,93 @@
+"""One source file to one stored picture: everything that `prepare` does to the bytes of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.images.decode import MAX_ASPECT, MIN_SIDE, decode_pixels, refuse
+from orchestrator.images.look import look_of
+from orchestrator.images.resize import fit_image
+from orchestrator.images.sniff import sniff
+from orchestrator.images.store import encode
+from orchestrator.images.verdict import Rejection
+
+cv2.setNumThreads(0)
+
+
+@dataclass(frozen=True)
+class PixelWork:
+    """What is asked of every picture of a job."""
+
+    size: int
+    """Side of the result in pixels."""
+    channels: int
+    """3 for RGB, 1 for grey."""
+    fit: str
+    """`crop`, `pad` or `squash`."""
+    store: str
+    """`original`, `jpeg`, `png` or `raw`."""
+    jpeg_quality: int
+    max_pixels: int
+    """Larger pictures are rejected by their header; the memory of the process that decodes is limited to what these need."""
+    min_side: int = MIN_SIDE
+    max_aspect: int = MAX_ASPECT
+    decode_cpu_s: int = 20
+    """Seconds of CPU time for one picture: a busy machine does not use them up."""
+    decode_wall_s: int = 600
+    """Seconds on the clock, for a decoder that waits without using the CPU."""
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """What becomes a row of a shard."""
+
+    data: bytes
+    """Encoded as the work asks."""
+    width: int
+    """Of the source, upright."""
+    height: int
+    kind: str
+    """Format, mode and depth of the source."""
+    look: bytes
+    pixels: int
+    """How many were added up."""
+    sums: tuple[int, ...]
+    """For each channel, over the resized pixels; whole numbers, so that adding them up in any order is exact."""
+    squares: tuple[int, ...]
+
+
+def prepare_picture(data: bytes, work: PixelWork) -> StoredPicture | Rejection:
+    """Sniff, check, decode, fit, encode and measure an image file; depends on nothing but its arguments."""
+    header = sniff(data)
+    if isinstance(header, Rejection):
+        return header
+    refusal = refuse(header, max_pixels=work.max_pixels, min_side=work.min_side, max_aspect=work.max_aspect)
+    if refusal:
+        return refusal
+    image = decode_pixels(data, header, work.channels)
+    if isinstance(image, Rejection):
+        return image
+    height, width = image.shape[:2]
+    fitted = fit_image(image, work.size, work.fit)
+    sums, squares = _add_up(fitted)
+    return StoredPicture(
+        data=data if work.store == "original" else encode(fitted, work.store, work.jpeg_quality),
+        width=width,
+        height=height,
+        kind=header.kind,
+        look=look_of(fitted),
+        pixels=fitted.shape[0] * fitted.shape[1],
+        sums=sums,
+        squares=squares,
+    )
+
+
+def _add_up(image: NDArray[np.uint8]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sums and sums of squares of the channels. OpenCV counts in doubles, which hold these numbers exactly, eight times as fast as numpy."""
+    sums = cv2.sumElems(image)[: image.shape[2]]
+    squares = (cv2.norm(channel, cv2.NORM_L2SQR) for channel in cv2.split(image))
+    return tuple(int(value) for value in sums), tuple(int(value) for value in squares)
