@@ -1,15 +1,15 @@
 """From finished units to a data set that is there all at once.
 
 A unit counts when its record is on disk, and the record is written after the shard. The data set exists when the
-manifest does: one file, created exclusively, so that of two writers one wins and the other finds the same content.
-Killed anywhere and run again, no row is lost and none is there twice.
+manifest does: one file, created exclusively, so that of two writers one wins and the other finds the same content. The
+rejects, which the manifest names, are created the same way just before. Killed anywhere and run again, no row is lost and
+none is there twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from orchestrator.dataset.manifest import MANIFEST, Manifest, PixelStatistics, S
 from orchestrator.dataset.shards import SHARDS
 from orchestrator.dataset.splits import SPLITS
 from orchestrator.dataset.units import LISTING, Unit
-from orchestrator.durable import discard, storage_error, sync_folder, write_atomically
+from orchestrator.durable import create_once, discard, storage_error, sweep_temporaries, sync_name, write_atomically
 from orchestrator.errors import StorageError
 
 UNITS = "units"
@@ -87,18 +87,25 @@ def write_unit_record(folder: Path, record: UnitRecord) -> None:
 
 
 def completed_units(folder: Path, units: Sequence[Unit]) -> dict[int, UnitRecord]:
-    """The units that an earlier start finished and whose shards are still there."""
+    """The units that an earlier start finished and whose shards are still there.
+
+    Raises:
+        StorageError: The storage does not say.
+    """
     found = (_read_record(folder, unit) for unit in units)
     return {record.unit: record for record in found if record is not None}
 
 
 def _read_record(folder: Path, unit: Unit) -> UnitRecord | None:
+    path = folder / UNITS / f"{unit.index:08d}.json"
     try:
-        record = UnitRecord.from_json((folder / UNITS / f"{unit.index:08d}.json").read_text())
-        if record.shard and (folder / SHARDS / record.shard).stat().st_size != record.size_bytes:
-            return None
+        record = UnitRecord.from_json(path.read_text())
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # not finished, or not by this version: the unit is prepared again
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    if record.shard and not _is_there(folder, record):
+        return None
     return record if (record.unit, record.split, record.listed) == (unit.index, unit.split, unit.stop - unit.start) else None
 
 
@@ -135,12 +142,11 @@ def commit(
         shards=tuple(Shard(record.shard, record.rows, record.sha256, record.split) for record in ordered if record.rows),
         files={REJECTS: hashlib.sha256(content).hexdigest()} | _listing_hash(folder),
     )
-    if is_prepared(folder):
-        _check_same(folder, manifest)
-        return manifest
-    write_atomically(folder / REJECTS, content)
-    _create_manifest(folder, manifest)
-    _sweep(folder, {shard.name for shard in manifest.shards})
+    _create(folder / REJECTS, content)
+    for made in (folder, folder.parent):
+        sync_name(made)  # everything on the way to the manifest lasts before it is there
+    _create(folder / MANIFEST, manifest.to_bytes())
+    sweep(folder, manifest)
     return manifest
 
 
@@ -156,14 +162,25 @@ def _check_complete(units: Sequence[Unit], records: Mapping[int, UnitRecord]) ->
 
 
 def _check_shards(folder: Path, records: Sequence[UnitRecord]) -> None:
-    """A worker on another machine may have written to a folder of its own."""
-    there = {entry.name: entry.stat().st_size for entry in os.scandir(folder / SHARDS)} if (folder / SHARDS).is_dir() else {}
-    lost = [record.shard for record in records if record.shard and there.get(record.shard) != record.size_bytes]
+    """A worker on another machine may have written to a folder of its own; a writer that won has removed what it does not name."""
+    lost = [record.shard for record in records if record.shard and not _is_there(folder, record)]
+    if lost and is_prepared(folder):
+        raise _conflict(folder)
     if lost:
         raise StorageError(
             f"{len(lost)} shards that workers wrote are not in {folder / SHARDS}, for example {lost[0]}",
             "place the data folder on storage that all machines share, with --root, and run the same command again",
         )
+
+
+def _is_there(folder: Path, record: UnitRecord) -> bool:
+    path = folder / SHARDS / record.shard
+    try:
+        return path.stat().st_size == record.size_bytes
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
 
 
 def _accounted(record: UnitRecord) -> int:
@@ -184,10 +201,13 @@ def _pixel_statistics(records: Sequence[UnitRecord], channels: int) -> PixelStat
 
 def _listing_hash(folder: Path) -> dict[str, str]:
     path = folder / LISTING
-    if not path.is_file():
+    try:
+        with path.open("rb") as file:
+            return {LISTING: hashlib.file_digest(file, "sha256").hexdigest()}
+    except FileNotFoundError:
         return {}
-    with path.open("rb") as file:
-        return {LISTING: hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
 
 
 def read_rejects(folder: Path) -> pa.Table:
@@ -212,51 +232,24 @@ def _rejects_file(rejects: Sequence[Reject]) -> bytes:
     return content
 
 
-def _sweep(folder: Path, named: set[str]) -> None:
-    """Remove what killed writers left behind: temporary files, and shards that no record names.
+def _create(path: Path, content: bytes) -> None:
+    """Who comes second with something else must not change what the first one committed, or is about to."""
+    if not create_once(path, content):
+        raise _conflict(path.parent)
 
-    Only after this writer's manifest is there: until then the shards may be those of another writer that is about to commit.
+
+def _conflict(folder: Path) -> StorageError:
+    return StorageError(f"another writer committed something else to {folder}", "delete the folder and run the job again")
+
+
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove what killed writers left behind: temporary files, and shards that the data set does not name.
+
+    Only after the manifest is there: until then the shards may be those of another writer that is about to commit.
     """
-    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-        if not _is_being_written(path):
-            path.unlink(missing_ok=True)
+    for place in (folder, folder / SHARDS, folder / UNITS):
+        sweep_temporaries(place)
+    named = {shard.name for shard in manifest.shards}
     for path in (folder / SHARDS).glob("*.parquet"):
         if path.name not in named:
-            path.unlink(missing_ok=True)
-
-
-def _is_being_written(temporary: Path) -> bool:
-    """Whether the process that a temporary file is named after lives; this one writes nothing any more."""
-    writer = temporary.suffixes[-2].removeprefix(".") if len(temporary.suffixes) > 1 else ""
-    if not writer.isdecimal() or int(writer) == os.getpid():
-        return False
-    try:
-        os.kill(int(writer), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _check_same(folder: Path, manifest: Manifest) -> None:
-    if (folder / MANIFEST).read_bytes() != manifest.to_bytes():
-        raise StorageError(f"another writer committed something else to {folder}", "delete the folder and run the job again")
-
-
-def _create_manifest(folder: Path, manifest: Manifest) -> None:
-    path = folder / MANIFEST
-    temporary = folder / f".{MANIFEST}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.write(manifest.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-        sync_folder(folder)
-    except FileExistsError:
-        _check_same(folder, manifest)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    finally:
-        discard(temporary)
+            discard(path)

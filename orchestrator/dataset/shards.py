@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.durable import write_atomically
+from orchestrator.durable import sync_name, write_atomically
 from orchestrator.errors import StorageError
 
 SHARDS = "shards"
@@ -91,7 +91,9 @@ def write_shard(data: Path, rows: ShardRows) -> ShardFile:
     digest = hashlib.sha256(content).hexdigest()
     shard = ShardFile(f"{digest[:32]}.parquet", len(rows.images), len(content), digest)
     path = folder / shard.name
-    if not (path.is_file() and path.stat().st_size == len(content)):
+    if path.is_file() and path.stat().st_size == len(content):
+        sync_name(path)
+    else:
         write_atomically(path, content)
     return shard
 

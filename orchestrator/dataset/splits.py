@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from orchestrator.dataset.listing import FAULTS_SHOWN, Listing, source_problems
-from orchestrator.durable import write_atomically
+from orchestrator.durable import sweep_temporaries, write_atomically
 from orchestrator.errors import StorageError
 
 SPLITS = ("train", "validation", "test")
@@ -185,6 +185,7 @@ def remember_splits(path: Path, table: pa.Table, before: pa.Table | None) -> Non
     sink = pa.BufferOutputStream()
     pq.write_table(now.sort_by("id"), sink, write_page_checksum=True)
     write_atomically(path, memoryview(sink.getvalue()))
+    sweep_temporaries(path.parent)
 
 
 def _ranks(names: list[bytes], seed: int) -> NDArray[np.uint64]:

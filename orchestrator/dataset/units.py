@@ -7,7 +7,6 @@ are all as they were stay units, and the other images form new ones.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from orchestrator.dataset.listing import SCHEMA
 from orchestrator.dataset.splits import SPLITS
-from orchestrator.durable import discard, storage_error, sync_folder
+from orchestrator.durable import replacing
 from orchestrator.errors import StorageError
 
 LISTING = "listing.parquet"
@@ -105,18 +104,8 @@ def write_listing(folder: Path, table: pa.Table) -> None:
     Raises:
         StorageError: The storage is full or does not take the file.
     """
-    temporary = folder / f".{LISTING}.{os.getpid()}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, row_group_size=GROUP_ROWS, write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / LISTING)
-        sync_folder(folder)
-    except OSError as error:
-        discard(temporary)
-        raise storage_error(error, folder / LISTING) from error
+    with replacing(folder / LISTING) as file:
+        pq.write_table(table, file, row_group_size=GROUP_ROWS, write_page_checksum=True)
 
 
 def read_listing(folder: Path) -> pa.Table | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.dataset.commit import Reject, UnitRecord, commit, completed_units, read_rejects, write_unit_record
+from orchestrator.dataset.commit import Reject, UnitRecord, commit, completed_units, read_rejects, sweep, write_unit_record
 from orchestrator.dataset.listing import Listing, printable
 from orchestrator.dataset.manifest import Manifest, StoredImage, is_prepared, read_manifest
 from orchestrator.dataset.reuse import find_reusable, retried, take_over
@@ -59,6 +59,7 @@ def prepare_data(request: PrepareRequest, engine: Engine, journal: Journal, stop
     """
     if is_prepared(request.data):
         manifest = read_manifest(request.data)
+        sweep(request.data, manifest)
         journal.record("DataPrepared", reused=True, **_facts(manifest))
         return manifest
     started = time.perf_counter()

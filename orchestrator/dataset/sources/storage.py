@@ -26,7 +26,16 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before each further try of something that failed for a reason that may pass. Of S3, pyarrow itself tries each one for six seconds."""
 FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError)
 """What trying again does not change."""
-DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "NO_SUCH", "NOT_FOUND", "status 403", "status 401")
+DENIED = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "EXPIRED_TOKEN",
+    "NO_SUCH",
+    "NOT_FOUND",
+    "status 403",
+    "status 401",
+)
 """What pyarrow's messages call a refusal; it raises the same kind of error for these as for a lost connection."""
 
 T = TypeVar("T")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,68 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from small_units import IMAGE, REJECT, UNITS, finish, rows_of, write_unit
 
-from orchestrator.dataset.commit import Reject, UnitRecord, commit, completed_units, write_unit_record
-from orchestrator.dataset.manifest import Manifest, StoredImage, is_prepared, read_manifest
-from orchestrator.dataset.shards import ALL, ShardRows, read_rows, write_shard
-from orchestrator.dataset.units import Unit
+from orchestrator.dataset.commit import commit, completed_units
+from orchestrator.dataset.manifest import is_prepared, read_manifest
+from orchestrator.dataset.shards import ALL, read_rows, write_shard
 from orchestrator.errors import StorageError
-
-IMAGE = StoredImage(size=4, channels=1, store="raw", fit="crop")
-REJECT = Reject("ab" * 16, "cat/\udcff.jpg", 3, "0" * 64, "not_an_image", "starts with b'x'")
-
-
-def rows_of(unit: Unit) -> ShardRows:
-    count = unit.stop - unit.start - (unit.index == 1)
-    rng = np.random.default_rng(unit.index)
-    return ShardRows(
-        images=[rng.integers(0, 256, 16, dtype=np.uint8).tobytes() for _ in range(count)],
-        paths=[f"cat/{unit.index}-{number}.png" for number in range(count)],
-        labels=np.arange(count, dtype=np.int64) % 2,
-        ids=rng.integers(0, 256, (count, 16), dtype=np.uint8),
-        widths=np.full(count, 4, np.int32),
-        heights=np.full(count, 4, np.int32),
-        hashes=[f"{number:064x}" for number in range(count)],
-        kinds=["png rgb"] * count,
-        looks=[bytes(96)] * count,
-    )
-
-
-UNITS = [Unit(0, "train", 0, 300), Unit(1, "train", 300, 600), Unit(2, "validation", 600, 650), Unit(3, "test", 650, 700)]
-
-
-def write_unit(data: Path, unit: Unit) -> UnitRecord:
-    rows = rows_of(unit)
-    shard = write_shard(data, rows)
-    pixels = np.frombuffer(b"".join(rows.images), np.uint8).astype(np.int64)
-    record = UnitRecord(
-        unit=unit.index,
-        split=unit.split,
-        listed=unit.stop - unit.start,
-        shard=shard.name,
-        rows=shard.rows,
-        size_bytes=shard.size_bytes,
-        sha256=shard.sha256,
-        rejects=(REJECT,) if unit.index == 1 else (),
-        pixels=len(pixels),
-        sums=(int(pixels.sum()),),
-        squares=(int((pixels**2).sum()),),
-    )
-    write_unit_record(data, record)
-    return record
-
-
-def finish(data: Path, units: list[Unit] = UNITS) -> Manifest:
-    done = completed_units(data, units)
-    records = done | {unit.index: write_unit(data, unit) for unit in units if unit.index not in done}
-    return commit(
-        data, fingerprint="f" * 16, recipe="r", classes=("cat", "dog"), units=units, records=records, skipped={"hidden": 1}, image=IMAGE
-    )
-
-
-def race(data: Path, barrier: object, results: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
-    results.put(finish(data).to_bytes())  # type: ignore[attr-defined]
 
 
 def test_a_committed_data_set_accounts_for_every_image(tmp_path: Path) -> None:
@@ -187,30 +131,15 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_two_writers_commit_one_data_set(tmp_path: Path) -> None:
-    """Two processes that finish at the same time both succeed with the same manifest."""
-    for unit in UNITS:
-        write_unit(tmp_path, unit)
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
-    writers = [context.Process(target=race, args=(tmp_path, barrier, results)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    contents = {results.get(timeout=60) for _ in writers}
-    for writer in writers:
-        writer.join(timeout=60)
-    assert contents == {(tmp_path / "manifest.json").read_bytes()}
-
-
 def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     """Temporary files of dead processes and shards that no record names are gone after the commit; a living writer's file stays."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / f".half.parquet.{dead.pid}.tmp").write_bytes(b"half")
+    (tmp_path / "shards" / f".half.parquet.12ab34cd.{dead.pid}@{platform.node()}.tmp").write_bytes(b"half")
     (tmp_path / "shards" / ("0" * 32 + ".parquet")).write_bytes(b"orphan")
-    (tmp_path / f".manifest.json.{dead.pid}.tmp").write_bytes(b"half")
-    living = tmp_path / f".manifest.json.{os.getppid()}.tmp"
+    (tmp_path / f".manifest.json.12ab34cd.{dead.pid}@{platform.node()}.tmp").write_bytes(b"half")
+    living = tmp_path / f".manifest.json.12ab34cd.{os.getppid()}@{platform.node()}.tmp"
     living.write_bytes(b"being written")
     manifest = finish(tmp_path)
     assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == sorted(shard.name for shard in manifest.shards)
