@@ -50,8 +50,11 @@ def locked(folder: Path) -> Iterator[None]:
         if not _taken(descriptor, PATIENCE_S):
             by = _read_holder(descriptor)
             raise StorageError(f"{folder.name} is being worked on by {by or 'another process'}", "wait for it, or stop it first")
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {platform.node()}".encode(), 0)
+        try:
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {platform.node()}".encode(), 0)
+        except OSError as error:
+            raise storage_error(error, path) from error
         yield
     finally:
         os.close(descriptor)
