@@ -1,0 +1,149 @@
+"""Children of `prepare_small.py`, let go on alone or under strace, which logs, kills, or fails their system calls."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+DRIVER = Path(__file__).with_name("prepare_small.py")
+CHANGING = ("openat", "mkdir", "write", "pwrite64", "ftruncate", "truncate", "fsync", "fdatasync", "rename", "renameat2", "link", "unlink")
+"""System calls by which files come to be, change and go."""
+LINE = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*)| <unfinished \.\.\.>)?$")
+PATH = re.compile(r'<(/[^>]*)>|"(/[^"]*)"')
+Point = TypeVar("Point")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One system call, as strace wrote it down."""
+
+    name: str
+    nth: int
+    """The how-manieth of that name in its thread, from 1: how strace is told of it."""
+    paths: tuple[Path, ...]
+    arguments: str
+    result: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.result[:1].isdigit()
+
+    def changes(self, place: Path) -> bool:
+        """Whether it makes, changes, moves, or makes durable something below `place`."""
+        return any(path.is_relative_to(place) for path in self.paths) and not (self.name == "openat" and "O_RDONLY" in self.arguments)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.nth} on {', '.join(map(str, self.paths))}"
+
+
+def parse_log(text: str) -> list[Call]:
+    """The calls in their order; a call that another thread interrupted is listed where it began, without a result."""
+    calls: list[Call] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    for line in text.splitlines():
+        found = LINE.match(line)
+        if not found:
+            continue
+        thread, name = found["pid"], found["name"]
+        counts[thread, name] += 1
+        paths = tuple(Path(first or second) for first, second in PATH.findall(found["arguments"]))
+        calls.append(Call(name, counts[thread, name], paths, found["arguments"], found["result"] or ""))
+    return calls
+
+
+class CannotTraceError(Exception):
+    """What strace says of it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended."""
+
+    code: int
+    """Its exit code; negative for the signal that killed it."""
+    said: str
+
+
+class Preparer:
+    """One process of `prepare_small.py`; one child at a time."""
+
+    def __init__(self, source: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(DRIVER), str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, place: Path) -> Ended:
+        """Prepare below `place`, undisturbed."""
+        os.kill(self._start(place), signal.SIGCONT)
+        return self._end(place)
+
+    def trace(self, place: Path, log: Path, *options: str) -> Ended:
+        """The same under strace, which attaches before the first step."""
+        child = self._start(place)
+        command = ["strace", "-f", "-y", "-s", "4096", "-e", f"trace={','.join(CHANGING)}", *options, "-o", str(log), "-p", str(child)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+            assert strace.stderr is not None
+            attached = strace.stderr.readline()
+            os.kill(child, signal.SIGCONT)
+            ended = self._end(place)
+            if "attached" not in attached:
+                raise CannotTraceError(attached + strace.stderr.read())
+        return ended
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+    def _start(self, place: Path) -> int:
+        assert self._process.stdin is not None
+        place.mkdir(parents=True, exist_ok=True)
+        self._process.stdin.write(f"{place}\n")
+        self._process.stdin.flush()
+        return int(self._answer())
+
+    def _end(self, place: Path) -> Ended:
+        return Ended(int(self._answer()), (place / "said.txt").read_text())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+
+class Preparers:
+    """Several preparers, for many points at a time."""
+
+    def __init__(self, source: Path, count: int) -> None:
+        self._all = [Preparer(source) for _ in range(count)]
+        self._idle: SimpleQueue[Preparer] = SimpleQueue()
+        for preparer in self._all:
+            self._idle.put(preparer)
+
+    def one(self) -> Preparer:
+        return self._all[0]
+
+    def at_each(self, points: Sequence[Point], visit: Callable[[Preparer, Point], Result]) -> list[Result]:
+        """What `visit` finds at each point, in their order."""
+
+        def visit_with_one(point: Point) -> Result:
+            preparer = self._idle.get()
+            try:
+                return visit(preparer, point)
+            finally:
+                self._idle.put(preparer)
+
+        with ThreadPoolExecutor(len(self._all)) as threads:
+            return list(threads.map(visit_with_one, points))
+
+    def close(self) -> None:
+        for preparer in self._all:
+            preparer.close()
