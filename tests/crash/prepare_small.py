@@ -3,6 +3,8 @@
 Reads one folder a line from standard input. For each it forks a child, which stops itself before its first step; the parent
 prints the child's process id, waits for whoever asked to let the child go on, and prints how it ended. Children start in
 milliseconds, because the libraries are loaded once, and neither Ray nor torch is among them.
+
+With the argument `unlocked` they take no lock on the data, as on storage that carries no locks from host to host.
 """
 
 from __future__ import annotations
@@ -50,27 +52,27 @@ class OneByOne:
         raise AssertionError("nothing is trained here")
 
 
-def prepare(source: Path, place: Path) -> None:
+def prepare(source: Path, place: Path, *, unlocked: bool) -> None:
     """The stage prepare of a run, step by step as a run does it."""
     spec = DataSpec(source=str(source), image=ImageSpec(size=16, store="png"), split=SplitSpec(validation=0.25, test=0))
     found = find_images(spec, place / "data")
     data = place / "data" / found.fingerprint
     remember_splits(found.splits, found.table, found.before)
     request = PrepareRequest(spec, data, found.fingerprint, found.listing, found.table, PreparePlan(UNIT_ROWS, parallel=1))
-    with nullcontext() if is_prepared(data) else locked(data):
+    with nullcontext() if unlocked or is_prepared(data) else locked(data):
         manifest = prepare_data(request, OneByOne(), Journal(place / "events", "prepare-driver", "prepare"), StopRequest(place / "stop"))
     if not (data / HEALTH).is_file():
         write_health(data, manifest)
 
 
-def run_child(source: Path, place: Path) -> None:
-    """Prepare, and end with the exit code that the program would end with; what it says goes to `place/said.txt`."""
-    said = os.open(place / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+def run_child(source: Path, place: Path, *, unlocked: bool) -> None:
+    """Prepare, and end with the exit code that the program would end with; what it says goes to a file of its own."""
+    said = os.open(place / f"said-{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(said, 2)
     CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
     try:
-        prepare(source, place)
+        prepare(source, place, unlocked=unlocked)
     except OrchestratorError as error:
         os.write(2, f"{error}\n".encode())
         os._exit(error.exit_code)
@@ -85,7 +87,7 @@ def main() -> None:
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            run_child(source, Path(line.rstrip("\n")))
+            run_child(source, Path(line.rstrip("\n")), unlocked="unlocked" in sys.argv[2:])
             sys.exit()
         os.waitpid(child, os.WUNTRACED)
         say(child)

@@ -78,25 +78,38 @@ class Ended:
 class Preparer:
     """One process of `prepare_small.py`; one child at a time."""
 
-    def __init__(self, source: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(DRIVER), str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, source: Path, *arguments: str) -> None:
+        command = [sys.executable, str(DRIVER), str(source), *arguments]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, place: Path) -> Ended:
         """Prepare below `place`, undisturbed."""
-        os.kill(self._start(place), signal.SIGCONT)
-        return self._end(place)
+        child = self._start(place)
+        os.kill(child, signal.SIGCONT)
+        return self._end(place, child)
 
-    def trace(self, place: Path, log: Path, *options: str) -> Ended:
-        """The same under strace, which attaches before the first step."""
+    def trace(self, place: Path, log: Path, *options: str, meanwhile: Callable[[int], None] = lambda _: None) -> Ended:
+        """The same under strace, which attaches before the first step.
+
+        Args:
+            place: Where to prepare.
+            log: Where strace writes the system calls down.
+            options: Further ones of strace.
+            meanwhile: Called with the process id when the child has been let go on.
+        """
         child = self._start(place)
         command = ["strace", "-f", "-y", "-s", "4096", "-e", f"trace={','.join(CHANGING)}", *options, "-o", str(log), "-p", str(child)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr is not None
             attached = strace.stderr.readline()
             os.kill(child, signal.SIGCONT)
-            ended = self._end(place)
+            try:
+                meanwhile(child)
+            except BaseException:
+                os.kill(child, signal.SIGKILL)
+                raise
+            finally:
+                ended = self._end(place, child)
             if "attached" not in attached:
                 raise CannotTraceError(attached + strace.stderr.read())
         return ended
@@ -111,8 +124,8 @@ class Preparer:
         self._process.stdin.flush()
         return int(self._answer())
 
-    def _end(self, place: Path) -> Ended:
-        return Ended(int(self._answer()), (place / "said.txt").read_text())
+    def _end(self, place: Path, child: int) -> Ended:
+        return Ended(int(self._answer()), (place / f"said-{child}.txt").read_text())
 
     def _answer(self) -> str:
         assert self._process.stdout is not None

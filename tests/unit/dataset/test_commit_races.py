@@ -23,6 +23,7 @@ from orchestrator.dataset.verify import data_faults
 from orchestrator.errors import StorageError
 
 ROUNDS = 30
+WRITERS = [2, pytest.param(8, marks=pytest.mark.slow)]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def left_over(folder: Path) -> list[Path]:
     return list(folder.rglob(".*.tmp"))
 
 
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", WRITERS)
 def test_writers_of_the_same_content_all_succeed(tmp_path: Path, count: int) -> None:
     """Every one of them returns the manifest that is there, the data is sound, and nothing else is left."""
     for folder, attempts in race(tmp_path, ["same"] * count).items():
@@ -114,7 +115,7 @@ def test_writers_of_the_same_content_all_succeed(tmp_path: Path, count: int) -> 
 
 
 @pytest.mark.parametrize("differs", ["rejects", "shard"])
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", WRITERS)
 def test_of_writers_of_different_content_one_kind_wins(tmp_path: Path, count: int, differs: str) -> None:
     """One content is committed and stays sound; whoever came with the other is told of the conflict."""
     for folder, attempts in race(tmp_path, [differs, *["same"] * (count - 1)]).items():
