@@ -86,7 +86,7 @@ def photo(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8
 
 
 def write_bad_images(folder: Path) -> dict[str, Reason]:
-    """One file for every reason to reject an image, with the limits of a job that sets none.
+    """One file for every reason to reject an image that a file alone can give, with the limits of a job that sets none.
 
     Returns:
         The reason for each file name.
@@ -103,6 +103,7 @@ def write_bad_images(folder: Path) -> dict[str, Reason]:
         "damaged.png": (png[:middle] + bytes(16) + png[middle + 16 :], Reason.CORRUPT),
         "bomb.png": (one_colour_png(9_000, 8_000), Reason.TOO_LARGE),
         "animated.png": (png[:33] + animation + png[33:], Reason.ANIMATED),
+        "line.png": (encode(picture[:, :1], "png", 95), Reason.DEGENERATE_SIZE),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, (content, _) in files.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from source_files import encoded, exif, flat_jpeg, gradient, oriented, plain, see_through, small_png, turned
 
 from orchestrator.images.decode import decode
 from orchestrator.images.orientation import read_orientation
@@ -19,37 +19,6 @@ from orchestrator.images.verdict import Reason, Rejection
 from orchestrator.testing import one_colour_png, png_chunk
 
 LIMIT = 1_000_000
-
-
-def gradient(height: int = 24, width: int = 40) -> NDArray[np.uint8]:
-    """A smooth picture, so that JPEG keeps it nearly as it is."""
-    rows, columns = np.mgrid[0:height, 0:width]
-    return np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) * 255 // (height + width)], axis=2).astype(np.uint8)
-
-
-def encoded(extension: str, image: NDArray[np.uint8] | None = None) -> bytes:
-    """A file of that kind, the picture taken as RGB."""
-    image = gradient() if image is None else image
-    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def exif(orientation: int) -> bytes:
-    """EXIF metadata that hold an orientation and nothing else."""
-    return b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">H", orientation) + bytes(6)
-
-
-def turned(picture: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """What a viewer shows of a picture with that orientation (EXIF 2.32, section 4.6.4)."""
-    return {
-        1: picture,
-        2: picture[:, ::-1],
-        3: picture[::-1, ::-1],
-        4: picture[::-1],
-        5: picture.transpose(1, 0, 2),
-        6: np.rot90(picture, -1),
-        7: picture[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(picture),
-    }[orientation]
 
 
 def reason(data: bytes) -> Reason:
@@ -118,23 +87,40 @@ def test_animated_pictures_are_rejected() -> None:
     assert reason(webp) is Reason.ANIMATED
 
 
+@pytest.mark.parametrize("form", ["jpeg", "png", "png alpha", "webp", "webp alpha", "webp lossless"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int) -> None:
-    """The eight orientations of EXIF are turned upright."""
-    metadata = b"Exif\0\0" + exif(orientation)
-    data = encoded(".jpg")
-    image = decode(data[:2] + b"\xff\xe1" + struct.pack(">H", len(metadata) + 2) + metadata + data[2:], channels=3, max_pixels=LIMIT)
-    plain = decode(data, channels=3, max_pixels=LIMIT)
+def test_exif_orientation_is_applied(form: str, orientation: int) -> None:
+    """The eight orientations of EXIF are turned upright, in every format that can say so."""
+    image = decode(oriented(form, orientation), channels=3, max_pixels=LIMIT)
+    upright = decode(plain(form), channels=3, max_pixels=LIMIT)
     assert isinstance(image, np.ndarray)
-    assert isinstance(plain, np.ndarray)
-    np.testing.assert_array_equal(image, turned(plain, orientation))
+    assert isinstance(upright, np.ndarray)
+    np.testing.assert_array_equal(image, turned(upright, orientation))
+
+
+@pytest.mark.parametrize(
+    ("samples", "transform", "rgb"),
+    [
+        ((200, 100, 50, 220), 0, (172.5, 86.3, 43.1)),
+        ((200, 100, 50, 220), None, (172.5, 86.3, 43.1)),
+        ((255, 255, 255, 255), 0, (255, 255, 255)),
+        ((255, 0, 255, 255), 0, (255, 0, 255)),
+        ((128, 128, 128, 255), 2, (127, 127, 127)),
+        ((130, 110, 160, 220), 2, (69.1, 122.2, 135.4)),
+    ],
+)
+def test_colours_for_print_are_converted(samples: tuple[int, ...], transform: int | None, rgb: tuple[float, ...]) -> None:
+    """CMYK and YCCK as Adobe stores them, inverted: red is C * K / 255; worked out by hand, as Pillow does it, with the matrix of JFIF."""
+    image = decode(flat_jpeg(samples, transform), channels=3, max_pixels=LIMIT)
+    assert isinstance(image, np.ndarray)
+    np.testing.assert_allclose(image.reshape(-1, 3).mean(axis=0), rgb, atol=1.5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("orientation", [0, *range(1, 9), 9])
 def test_transparent_pictures_are_turned_as_well(orientation: int, channels: int) -> None:
     """OpenCV leaves pictures with transparency as they are; an orientation that EXIF does not know is upright."""
-    data = cv2.imencode(".png", np.dstack([gradient(), np.full((24, 40), 200, np.uint8)]))[1].tobytes()
+    data = see_through(".png")
     image = decode(data[:33] + png_chunk(b"eXIf", exif(orientation)) + data[33:], channels=channels, max_pixels=LIMIT)
     plain = decode(data, channels=channels, max_pixels=LIMIT)
     assert isinstance(image, np.ndarray)
@@ -161,13 +147,11 @@ def test_transparency_shows_white() -> None:
 
 def test_transparent_colours_of_a_palette_show_white() -> None:
     """A palette whose first colour is transparent, behind a comment of any length."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0))
     palette = png_chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60])) + png_chunk(b"tRNS", bytes([0, 255]))
-    pixels = png_chunk(b"IDAT", zlib.compress(b"\0\0\1")) + png_chunk(b"IEND", b"")
-    data = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"tEXt", b"Comment\0" + b"x" * 5000) + palette + pixels
+    data = small_png(3, 8, b"\0\1", png_chunk(b"tEXt", b"Comment\0" + b"x" * 5000), palette)
     image = decode(data, channels=3, max_pixels=LIMIT)
     assert isinstance(image, np.ndarray)
-    assert image.tolist() == [[[255, 255, 255], [40, 50, 60]]]
+    assert image.tolist() == 2 * [[[255, 255, 255], [40, 50, 60]]]
 
 
 def test_16_bit_samples_are_scaled() -> None:
