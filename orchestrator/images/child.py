@@ -20,6 +20,8 @@ START_S = 120
 END_S = 10
 PIPE_BYTES = 1 << 20
 """The most that Linux gives without privileges: usual images fit as a whole, so that neither side waits for the other."""
+ANSWER_BYTES_MAX = 1 << 30
+"""No picture takes so much: longer answers come from a child that has lost its mind."""
 MEMORY_WORDS = ("bad_alloc", "MemoryError")
 """The last words of a C++ or a Python program that died for want of memory."""
 
@@ -42,20 +44,20 @@ class Child:
             OrchestratorError: It is not.
         """
         self._spoken = os.memfd_create("decoder-stderr")
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
         self._process = subprocess.Popen(  # noqa: S603 -- this interpreter, on a module of ours
             command,
             env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=requests,
+            stdout=answers,
             stderr=self._spoken,
-            bufsize=0,
             start_new_session=True,  # Ctrl-C in a terminal is not for it
         )
-        assert self._process.stdin  # noqa: S101 -- for the type checker
-        assert self._process.stdout  # noqa: S101
-        self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
-        for pipe in (self._requests, self._answers):
-            _widen(pipe)
+        for theirs in (requests, answers):
+            os.close(theirs)
+        for ours in (self._requests, self._answers):
+            _widen(ours)
         os.set_blocking(self._requests, False)
         self._outgoing: deque[memoryview] = deque()
         self._incoming = bytearray()
@@ -82,8 +84,7 @@ class Child:
         try:
             return result_from_message(header, data)
         except (KeyError, TypeError, ValueError) as error:
-            self.kill()
-            raise ChildEnded(Rejection(Reason.DECODER_CRASH, f"the decoder answered nonsense: {error!r}")) from error
+            raise self._talked_nonsense() from error
 
     def kill(self) -> None:
         """End it at once, whatever it is doing."""
@@ -102,11 +103,17 @@ class Child:
         header_bytes, data_bytes = LENGTHS.unpack_from(self._incoming)
         middle = LENGTHS.size + header_bytes
         end = middle + data_bytes
+        if end > ANSWER_BYTES_MAX:
+            raise self._talked_nonsense()
         if len(self._incoming) < end:
             return None
         header, data = bytes(self._incoming[LENGTHS.size : middle]), bytes(self._incoming[middle:end])
         del self._incoming[:end]
         return header, data
+
+    def _talked_nonsense(self) -> ChildEnded:
+        self.kill()
+        return ChildEnded(Rejection(Reason.DECODER_CRASH, "the decoder answered nonsense"))
 
     def _exchange(self, deadline: float, wait_s: float) -> None:
         """Wait until something can be sent or received, and do so."""
@@ -157,10 +164,8 @@ class Child:
 
     def _release(self) -> None:
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-        os.close(self._spoken)
+        for descriptor in (self._requests, self._answers, self._spoken):
+            os.close(descriptor)
 
 
 def _widen(pipe: int) -> None:

@@ -17,6 +17,8 @@ from orchestrator.images.verdict import Rejection
 
 cv2.setNumThreads(0)
 
+LEVELS = np.arange(256, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class PixelWork:
@@ -51,7 +53,7 @@ class StoredPicture:
     """Of the source, upright."""
     height: int
     kind: str
-    """Format, mode and depth of the source."""
+    """Format, mode, depth and colour profile of the source."""
     look: bytes
     pixels: int
     """How many were added up."""
@@ -87,7 +89,6 @@ def prepare_picture(data: bytes, work: PixelWork) -> StoredPicture | Rejection:
 
 
 def _add_up(image: NDArray[np.uint8]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sums and sums of squares of the channels. OpenCV counts in doubles, which hold these numbers exactly, eight times as fast as numpy."""
-    sums = cv2.sumElems(image)[: image.shape[2]]
-    squares = (cv2.norm(channel, cv2.NORM_L2SQR) for channel in cv2.split(image))
-    return tuple(int(value) for value in sums), tuple(int(value) for value in squares)
+    """Sums and sums of squares of the channels, from their histograms: counts are exact on every machine, which OpenCV's norms are not."""
+    counts = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64) for channel in range(image.shape[2])]
+    return tuple(int(count @ LEVELS) for count in counts), tuple(int(count @ LEVELS**2) for count in counts)

@@ -21,7 +21,7 @@ from orchestrator.images.wire import LENGTHS, READY, result_to_message, work_fro
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 BYTES_PER_PIXEL = 32
-"""Room for the largest picture. The hungriest, one with transparency, was seen to take 20 bytes a pixel beside the file; a third is reserve."""
+"""Room for the largest picture: the hungriest, a PNG with transparency, was seen to take 20; a third of the room is reserve."""
 ROOM_BYTES = 256 << 20
 """Room besides: source file, result, what malloc keeps."""
 SPOKEN_BYTES = 1 << 20

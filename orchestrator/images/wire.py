@@ -40,5 +40,5 @@ def result_from_message(header: bytes, data: bytes) -> StoredPicture | Rejection
     facts = json.loads(header)
     if "reason" in facts:
         return Rejection(Reason(facts["reason"]), facts["detail"])
-    numbers = {name: tuple(facts.pop(name)) for name in ("sums", "squares")}
-    return StoredPicture(data=data, look=bytes.fromhex(facts.pop("look")), **numbers, **facts)
+    sums, squares = tuple(facts.pop("sums")), tuple(facts.pop("squares"))
+    return StoredPicture(data=data, look=bytes.fromhex(facts.pop("look")), sums=sums, squares=squares, **facts)
