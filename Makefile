@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo tune-demo test test-slow lint clean
+.PHONY: demo tune-demo test test-slow fuzz verdicts lint clean
 
 .venv/.ok: pyproject.toml constraints.txt tests/s3_server.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,17 @@ test: .venv/.ok
 
 test-slow: .venv/.ok
 	$(BIN)/pytest -m "slow and not gpu"
+
+# A million damaged images through the process that decodes; FUZZ_SEED repeats a run.
+FUZZ_IMAGES ?= 1000000
+FUZZ_SECONDS ?= 3600
+FUZZ_SEED ?=
+fuzz: .venv/.ok
+	$(BIN)/python tests/unit/images/fuzz.py --images $(FUZZ_IMAGES) --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
+
+# The table of bad images, from the cases that the tests run.
+verdicts: .venv/.ok
+	$(BIN)/python tests/unit/images/verdict_cases.py > orchestrator/images/VERDICTS.md
 
 lint: .venv/.ok
 	$(BIN)/ruff check .
