@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from orchestrator.dataset.listing import list_images
 from orchestrator.dataset.manifest import read_manifest
+from orchestrator.dataset.sources.find import list_images
 from orchestrator.dataset.verify import data_faults
 
 

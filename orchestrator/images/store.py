@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import DataError
-from orchestrator.images.decode import decode
+from orchestrator.images.decode import decode_pixels
 from orchestrator.images.resize import fit_image
+from orchestrator.images.sniff import sniff
 from orchestrator.images.verdict import Rejection
 
 cv2.setNumThreads(0)
@@ -59,7 +59,8 @@ def decode_stored(data: bytes, store: str, out: NDArray[np.uint8], fit: str = "c
 
 def _original(data: bytes, fit: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     """None where there is no picture; what is stored has passed the limits of its job."""
-    image = decode(data, channels=shape[2], max_pixels=sys.maxsize)
+    header = sniff(data)
+    image = header if isinstance(header, Rejection) else decode_pixels(data, header, shape[2])
     return None if isinstance(image, Rejection) else fit_image(image, shape[0], fit)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from ctypes import CDLL, c_ulong
 from pathlib import Path
@@ -27,11 +27,14 @@ from orchestrator.dataset.manifest import is_prepared
 from orchestrator.dataset.splits import remember_splits
 from orchestrator.dataset.units import Unit
 from orchestrator.errors import OrchestratorError
+from orchestrator.images.picture import PixelWork, StoredPicture, prepare_picture
+from orchestrator.images.verdict import Rejection
 from orchestrator.launch.images import find_images
 from orchestrator.plan.values import PreparePlan
 from orchestrator.record.journal import Journal
 from orchestrator.record.lock import locked
 from orchestrator.spec.job import DataSpec, ImageSpec, SplitSpec
+from orchestrator.stages import prepare as stage
 from orchestrator.stages.engine import PrepareWork
 from orchestrator.stages.prepare import PrepareRequest, prepare_data, prepare_unit
 from orchestrator.stages.stopping import StopRequest
@@ -52,13 +55,20 @@ class OneByOne:
         raise AssertionError("nothing is trained here")
 
 
+class HerePictures:
+    """Makes pictures in this process: a child of its own for each of hundreds of children would take minutes, and writes nothing."""
+
+    def run(self, images: Iterable[bytes], work: PixelWork) -> Iterator[StoredPicture | Rejection]:
+        return (prepare_picture(image, work) for image in images)
+
+
 def prepare(source: Path, place: Path, *, unlocked: bool) -> None:
     """The stage prepare of a run, step by step as a run does it."""
     spec = DataSpec(source=str(source), image=ImageSpec(size=16, store="png"), split=SplitSpec(validation=0.25, test=0))
     found = find_images(spec, place / "data")
     data = place / "data" / found.fingerprint
     remember_splits(found.splits, found.table, found.before)
-    request = PrepareRequest(spec, data, found.fingerprint, found.listing, found.table, PreparePlan(UNIT_ROWS, parallel=1))
+    request = PrepareRequest(spec, data, found.fingerprint, found.recipe, found.listing, found.table, PreparePlan(UNIT_ROWS, parallel=1))
     with nullcontext() if unlocked or is_prepared(data) else locked(data):
         manifest = prepare_data(request, OneByOne(), Journal(place / "events", "prepare-driver", "prepare"), StopRequest(place / "stop"))
     if not (data / HEALTH).is_file():
@@ -84,6 +94,7 @@ def say(number: int) -> None:
 
 def main() -> None:
     source = Path(sys.argv[1])
+    stage.picture_process = HerePictures  # type: ignore[assignment]
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -54,8 +54,8 @@ def test_every_fault_of_a_decoder_gets_its_verdict(faulty: PictureProcess, case:
 
 
 def test_every_reason_has_a_case() -> None:
-    """Among the files or among the faults."""
-    assert {case.outcome for case in (*FILES, *FAULTS) if isinstance(case.outcome, Reason)} == set(Reason)
+    """Among the files or among the faults; an image that is not there has no bytes to give a verdict on."""
+    assert {case.outcome for case in (*FILES, *FAULTS) if isinstance(case.outcome, Reason)} == set(Reason) - {Reason.MISSING}
 
 
 def test_the_printed_table_is_up_to_date() -> None:
