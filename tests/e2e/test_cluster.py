@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray_nodes import RayNodes
 from shell import Shell, wait_until
-from two_nodes import TwoNodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -26,22 +26,22 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def two_nodes(hidden: Path | None) -> Iterator[TwoNodes]:
+def two_nodes(hidden: Path | None) -> Iterator[RayNodes]:
     """One cluster for the tests that leave it whole."""
-    cluster = TwoNodes(hidden=hidden)
+    cluster = RayNodes(hidden=hidden)
     yield cluster
     cluster.close()
 
 
 @pytest.fixture
-def fragile() -> Iterator[TwoNodes]:
+def fragile() -> Iterator[RayNodes]:
     """A cluster whose second node may be killed."""
-    cluster = TwoNodes()
+    cluster = RayNodes()
     yield cluster
     cluster.close()
 
 
-def connect(shell: Shell, cluster: TwoNodes) -> Shell:
+def connect(shell: Shell, cluster: RayNodes) -> Shell:
     shell.environment |= {
         "ORCHESTRATOR_ADDRESS": cluster.address,
         "RAY_AUTH_MODE": "token",
@@ -55,7 +55,7 @@ def events(shell: Shell, kind: str) -> list[dict[str, object]]:
     return sorted((event for line in lines if (event := json.loads(line))["event"] == kind), key=lambda event: float(event["time"]))
 
 
-def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_nodes: TwoNodes) -> None:
+def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_nodes: RayNodes) -> None:
     """It trains on both nodes, its progress is followed to the report, and sending it again starts nothing."""
     connect(shell, two_nodes).write_job()
     first = shell("submit", "job.yaml", "train.workers=2")
@@ -75,7 +75,7 @@ def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_n
     assert "done" in shell("status", run.name).stdout.splitlines()[0]
 
 
-def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, two_nodes: TwoNodes) -> None:
+def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, two_nodes: RayNodes) -> None:
     """The run goes on without its follower, a stopped one has a checkpoint, and its next start continues there."""
     connect(shell, two_nodes).write_job(epochs=400)
     follower = shell.start("submit", "job.yaml")
@@ -98,7 +98,7 @@ def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, t
     assert resumed.wait()[0] == 130
 
 
-def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: TwoNodes) -> None:
+def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: RayNodes) -> None:
     """A node is killed while its worker trains: the group starts again on the other one, from the checkpoint, and finishes."""
     connect(shell, fragile).write_job(epochs=60)
     follower = shell.start("submit", "job.yaml", "train.workers=2")
@@ -115,7 +115,7 @@ def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: TwoNodes) -> N
     assert "result    test accuracy" in output
 
 
-def test_storage_that_nodes_do_not_share_is_named_before_anything_starts(shell: Shell, two_nodes: TwoNodes, hidden: Path | None) -> None:
+def test_storage_that_nodes_do_not_share_is_named_before_anything_starts(shell: Shell, two_nodes: RayNodes, hidden: Path | None) -> None:
     """The node and the folder are in one line, exit code 6, and nothing is prepared or trained."""
     if hidden is None:
         pytest.skip("hiding a folder from one node takes the right to mount")
@@ -128,7 +128,7 @@ def test_storage_that_nodes_do_not_share_is_named_before_anything_starts(shell: 
     assert not (hidden / "data").exists()
 
 
-def test_a_job_that_fails_on_the_cluster_answers_with_its_own_exit_code(shell: Shell, two_nodes: TwoNodes) -> None:
+def test_a_job_that_fails_on_the_cluster_answers_with_its_own_exit_code(shell: Shell, two_nodes: RayNodes) -> None:
     """What only the cluster can see to be wrong ends the following with the code that a local run would have."""
     connect(shell, two_nodes).write_job()
     done = shell("submit", "job.yaml", "data.source=/no/such/folder")
@@ -137,7 +137,7 @@ def test_a_job_that_fails_on_the_cluster_answers_with_its_own_exit_code(shell: S
     assert "/no/such/folder: no such folder" in done.stdout
 
 
-def test_a_wrong_token_is_one_line(shell: Shell, two_nodes: TwoNodes) -> None:
+def test_a_wrong_token_is_one_line(shell: Shell, two_nodes: RayNodes) -> None:
     """Exit code 3, the file of the token is named, and the secret is not printed."""
     connect(shell, two_nodes).write_job()
     wrong = shell.place / "token"
@@ -151,7 +151,7 @@ def test_a_wrong_token_is_one_line(shell: Shell, two_nodes: TwoNodes) -> None:
     assert "not-the-secret" not in done.stderr
 
 
-def test_no_secret_is_in_what_the_cluster_shows(shell: Shell, two_nodes: TwoNodes) -> None:
+def test_no_secret_is_in_what_the_cluster_shows(shell: Shell, two_nodes: RayNodes) -> None:
     """Entry point, metadata and environment of a submission do not hold the token."""
     from ray.job_submission import JobSubmissionClient
 

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on this machine, each with its own folder and ports."""
+"""A real Ray cluster of several nodes on this machine, each with its own folder and ports."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-class TwoNodes:
-    """A head and a second node; killing a node ends its raylet and all that runs on it, as a machine that loses power would.
+class RayNodes:
+    """A head and further nodes; killing a node ends its raylet and all that runs on it, as a machine that loses power would.
 
     Args:
+        count: Nodes in all.
         cpus: Logical CPUs of each node.
-        hidden: An existing folder that the second node does not see; takes the right to mount.
+        hidden: An existing folder that only the head sees; takes the right to mount.
+        token: File of the secret; one of its own where it is left out.
     """
 
-    def __init__(self, cpus: int = 2, hidden: Path | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="two-"))
-        self.token = self.folder / "token"
-        self.token.write_text("a-secret-of-this-test-alone-0123456789abcdef")
-        self.token.chmod(0o600)
+    def __init__(self, count: int = 2, cpus: int = 2, hidden: Path | None = None, token: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
+        self.token = token or self._make_token()
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
@@ -56,12 +56,24 @@ class TwoNodes:
         self.environment.pop("RAY_ADDRESS", None)
         self.nodes: list[subprocess.Popen[bytes]] = []
         gcs, dashboard = free_port(), free_port()
+        self.gcs_address = f"127.0.0.1:{gcs}"
         self.address = f"http://127.0.0.1:{dashboard}"
         head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
-        self._start("a", [*head, f"--num-cpus={cpus}"])
-        self._wait_for_nodes(1)
-        self._start("b", [f"--address=127.0.0.1:{gcs}", f"--num-cpus={cpus}"], hidden)
-        self._wait_for_nodes(2)
+        try:
+            self._start("0", [*head, f"--num-cpus={cpus}"])
+            self._wait_for_nodes(1)
+            for number in range(1, count):
+                self._start(str(number), [f"--address={self.gcs_address}", f"--num-cpus={cpus}"], hidden)
+                self._wait_for_nodes(number + 1)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_token(self) -> Path:
+        token = self.folder / "token"
+        token.write_text("a-secret-of-this-test-alone-0123456789abcdef")
+        token.chmod(0o600)
+        return token
 
     def _start(self, name: str, options: list[str], hidden: Path | None = None) -> None:
         ports = [f"--{kind}={free_port()}" for kind in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")]
@@ -91,11 +103,11 @@ class TwoNodes:
 
     def kill_second_node(self) -> None:
         """SIGKILL for its raylet; what runs on the node goes down with it."""
-        (raylet,) = self._processes("b", program="raylet")
+        (raylet,) = self._processes("1", program="raylet")
         os.kill(raylet, signal.SIGKILL)
 
     def close(self) -> None:
-        """End every process of both nodes and remove their folders."""
+        """End every process of all nodes and remove their folders."""
         for node in reversed(self.nodes):  # the head last: the others say goodbye to it
             node.terminate()
             try:
@@ -103,8 +115,8 @@ class TwoNodes:
             except subprocess.TimeoutExpired:
                 node.kill()
                 node.wait()
-        for name in ("a", "b"):
-            for process in self._processes(name):
+        for number in range(len(self.nodes)):
+            for process in self._processes(str(number)):
                 os.kill(process, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
