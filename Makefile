@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo tune-demo test test-slow fuzz verdicts lint clean
+.PHONY: demo tune-demo test test-slow fuzz verdicts bench-prepare lint clean
 
 .venv/.ok: pyproject.toml constraints.txt tests/s3_server.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,10 @@ fuzz: .venv/.ok
 # The table of bad images, from the cases that the tests run.
 verdicts: .venv/.ok
 	$(BIN)/python tests/unit/images/verdict_cases.py > orchestrator/images/VERDICTS.md
+
+# Against bare OpenCV loops, on a machine that does nothing else; a quick try: make bench-prepare ARGS="--images 300 --many 0 --repeats 2".
+bench-prepare: .venv/.ok
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_prepare.py $(ARGS)
 
 lint: .venv/.ok
 	$(BIN)/ruff check .
