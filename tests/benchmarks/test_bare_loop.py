@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pytest
 from bare_loop import BareWork, run_bare_loops, work_of
 from pictures import HEIGHT, QUALITY, WIDTH, list_pictures, mean_bytes, with_comment, write_pictures
@@ -35,6 +36,14 @@ def test_a_comment_changes_the_bytes_alone(jpeg: bytes) -> None:
     assert commented != jpeg
     assert work_of(commented, SIZE, "raw", 95).tobytes() == work_of(jpeg, SIZE, "raw", 95).tobytes()
     assert isinstance(decode(commented, channels=3, max_pixels=WIDTH * HEIGHT), np.ndarray)
+
+
+def test_more_files_than_pictures_are_still_all_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the number that is drawn, each copy has bytes of its own, and the drawn ones stay for the next folder."""
+    monkeypatch.setattr(pictures, "DRAWN", 3)
+    files = list_pictures(write_pictures(tmp_path, 8))
+    assert len({path.read_bytes() for path in files}) == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures-3", "pictures-8"]
 
 
 def test_pictures_are_made_once_and_worked_through(tmp_path: Path) -> None:
