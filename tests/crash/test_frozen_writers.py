@@ -49,6 +49,7 @@ def wait_until_stopped(log: Path) -> None:
     deadline = time.monotonic() + 60
     while "--- stopped by SIGSTOP ---" not in log.read_text().partition("SIGCONT")[2]:
         assert time.monotonic() < deadline, f"nothing was stopped: {log}"
+        time.sleep(0.002)
 
 
 def test_a_frozen_writer_and_its_rival_leave_one_sound_data_set(frozen: Preparer, rival: Preparer, source: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TypeVar
 DRIVER = Path(__file__).with_name("prepare_small.py")
 CHANGING = ("openat", "mkdir", "write", "pwrite64", "ftruncate", "truncate", "fsync", "fdatasync", "rename", "renameat2", "link", "unlink")
 """System calls by which files come to be, change and go."""
-LINE = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*)| <unfinished \.\.\.>)?$")
+LINE = re.compile(r"(?P<name>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*)| <unfinished \.\.\.>)?$")
 PATH = re.compile(r'<(/[^>]*)>|"(/[^"]*)"')
 Point = TypeVar("Point")
 Result = TypeVar("Result")
@@ -30,7 +30,7 @@ class Call:
 
     name: str
     nth: int
-    """The how-manieth of that name in its thread, from 1: how strace is told of it."""
+    """The how-manieth of that name, from 1: how strace is told of it."""
     paths: tuple[Path, ...]
     arguments: str
     result: str
@@ -48,17 +48,16 @@ class Call:
 
 
 def parse_log(text: str) -> list[Call]:
-    """The calls in their order; a call that another thread interrupted is listed where it began, without a result."""
+    """The calls in their order; the last one has no result where it was the end."""
     calls: list[Call] = []
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[str] = Counter()
     for line in text.splitlines():
         found = LINE.match(line)
         if not found:
             continue
-        thread, name = found["pid"], found["name"]
-        counts[thread, name] += 1
+        counts[found["name"]] += 1
         paths = tuple(Path(first or second) for first, second in PATH.findall(found["arguments"]))
-        calls.append(Call(name, counts[thread, name], paths, found["arguments"], found["result"] or ""))
+        calls.append(Call(found["name"], counts[found["name"]], paths, found["arguments"], found["result"] or ""))
     return calls
 
 
@@ -89,7 +88,7 @@ class Preparer:
         return self._end(place, child)
 
     def trace(self, place: Path, log: Path, *options: str, meanwhile: Callable[[int], None] = lambda _: None) -> Ended:
-        """The same under strace, which attaches before the first step.
+        """The same under strace, which attaches before the first step, to the thread that does all writing and to no other process.
 
         Args:
             place: Where to prepare.
@@ -98,7 +97,7 @@ class Preparer:
             meanwhile: Called with the process id when the child has been let go on.
         """
         child = self._start(place)
-        command = ["strace", "-f", "-y", "-s", "4096", "-e", f"trace={','.join(CHANGING)}", *options, "-o", str(log), "-p", str(child)]
+        command = ["strace", "-y", "-s", "4096", "-e", f"trace={','.join(CHANGING)}", *options, "-o", str(log), "-p", str(child)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr is not None
             attached = strace.stderr.readline()
