@@ -24,10 +24,16 @@ class RayEngine:
     """Needs a cluster that this process is connected to."""
 
     def prepare(self, work: PrepareWork, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:
-        """One block is one unit; only its record travels, pixels go from the task straight into the shard."""
-        by_index = {unit.index: unit for unit in units}
+        """One block is one unit; only its record travels, pixels go from the task straight into the shard.
+
+        The largest units come first, so that no worker begins a large one when the others are about to end.
+        """
+        by_index = {unit.index: unit for unit in sorted(units, key=lambda unit: unit.start - unit.stop)}
         dataset = ray.data.from_items([{"unit": index} for index in by_index], override_num_blocks=len(by_index)).map_batches(
-            partial(_prepare_block, work, by_index), batch_size=None, batch_format="pyarrow", compute=TaskPoolStrategy(size=parallel)
+            partial(_prepare_block, work, by_index),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=min(parallel, len(units))),
         )
         for row in dataset.iter_rows():
             if row["error"] is not None:
