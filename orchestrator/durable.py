@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
 
 
-def create_once(path: Path, content: bytes) -> bool:
+def create_once(path: Path, content: bytes | memoryview) -> bool:
     """Write a file unless it is there; of several writers at the same time one creates it, and none ever changes it.
 
     Returns:

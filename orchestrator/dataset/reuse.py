@@ -149,7 +149,7 @@ def _without_small(kept: Sequence[KeptUnit], unit_rows: int) -> list[KeptUnit]:
     return [unit for unit in kept if 2 * len(unit.rows) >= unit_rows or small[unit.record.split] <= SMALL_MAX]
 
 
-def take_over(reuse: Reuse, folder: Path, units: Sequence[Unit], table: pa.Table) -> int:
+def take_over(reuse: Reuse, folder: Path, units: Sequence[Unit], table: pa.Table) -> None:
     """Link the shards of the kept units and write their records, each where the new layout has it.
 
     Args:
@@ -158,21 +158,17 @@ def take_over(reuse: Reuse, folder: Path, units: Sequence[Unit], table: pa.Table
         units: Of the new layout.
         table: The new layout.
 
-    Returns:
-        The number of units.
-
     Raises:
         StorageError: The storage is full or does not take a file.
     """
     if reuse.folder is None:
-        return 0
+        return
     at_start = table["id"].take(pa.array([unit.start for unit in units], pa.int64())).to_pylist()
     numbers = {identity: unit.index for identity, unit in zip(at_start, units, strict=True)}
-    for kept in reuse.units:
+    for kept in (unit for unit in reuse.units if unit.first in numbers):
         if kept.record.shard:
             _link(reuse.folder / SHARDS / kept.record.shard, folder / SHARDS / kept.record.shard)
         write_unit_record(folder, replace(kept.record, unit=numbers[kept.first]))
-    return len(reuse.units)
 
 
 def _link(there: Path, here: Path) -> None:

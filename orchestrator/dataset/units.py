@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from orchestrator.dataset.listing import SCHEMA
 from orchestrator.dataset.splits import SPLITS
-from orchestrator.durable import replacing
+from orchestrator.durable import create_once, write_atomically
 from orchestrator.errors import StorageError
 
 LISTING = "listing.parquet"
@@ -98,14 +98,25 @@ def units_of(table: pa.Table) -> list[Unit]:
     return [Unit(*unit) for unit in zip(range(len(starts)), splits, starts.tolist(), stops.tolist(), strict=True)]
 
 
-def write_listing(folder: Path, table: pa.Table) -> None:
+def write_listing(folder: Path, table: pa.Table) -> pa.Table:
     """Store a listing that is laid out where the workers of prepare find it.
+
+    Returns:
+        The layout that counts: of two starts at the same time that of the first one.
 
     Raises:
         StorageError: The storage is full or does not take the file.
     """
-    with replacing(folder / LISTING) as file:
-        pq.write_table(table, file, row_group_size=GROUP_ROWS, write_page_checksum=True)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=GROUP_ROWS, write_page_checksum=True)
+    content = memoryview(sink.getvalue())
+    if create_once(folder / LISTING, content):
+        return table
+    stored = read_listing(folder)
+    if stored is not None and stored.num_rows == table.num_rows:
+        return stored
+    write_atomically(folder / LISTING, content)  # what was there is damaged
+    return table
 
 
 def read_listing(folder: Path) -> pa.Table | None:

@@ -65,8 +65,9 @@ def prepare_data(request: PrepareRequest, engine: Engine, journal: Journal, stop
     started = time.perf_counter()
     units = decide_units(request, journal)
     records = completed_units(request.data, units)
+    done_before = sum(record.listed for record in records.values())
     if records:
-        journal.record("UnitsReused", units=len(records))
+        journal.record("UnitsReused", units=len(records), images=done_before)
     for record in _prepare_missing(request, engine, journal, units, records):
         records[record.unit] = record
         if stop.asked:
@@ -82,7 +83,7 @@ def prepare_data(request: PrepareRequest, engine: Engine, journal: Journal, stop
         image=stored_image(request.spec.image),
     )
     seconds = time.perf_counter() - started
-    rate = _rate(request.table.num_rows, seconds)
+    rate = _rate(request.table.num_rows - done_before, seconds)
     reasons = Counter(reject.reason for record in records.values() for reject in record.rejects)
     journal.record(
         "DataPrepared", reused=False, seconds=round(seconds, 1), images_per_s=rate, reject_reasons=dict(reasons), **_facts(manifest)
@@ -102,9 +103,8 @@ def decide_units(request: PrepareRequest, journal: Journal) -> list[Unit]:
     folder, rows = request.data.parent, request.plan.unit_rows
     without = retried(folder, request.fingerprint)
     reuse = find_reusable(folder, request.table, recipe=request.recipe, unit_rows=rows, without=without)
-    table = lay_out(request.table, rows, [unit.rows for unit in reuse.units])
+    table = write_listing(request.data, lay_out(request.table, rows, [unit.rows for unit in reuse.units]))
     units = units_of(table)
-    write_listing(request.data, table)
     if reuse.folder is not None and reuse.units:
         take_over(reuse, request.data, units, table)
         journal.record("UnitsTakenOver", units=len(reuse.units), images=reuse.images, earlier=reuse.folder.name)
@@ -154,7 +154,7 @@ def _prepare_missing(
         return
     work = PrepareWork(request.listing.base, request.data, pixel_work(request.spec))
     started, images, total = time.perf_counter(), 0, request.table.num_rows
-    before = sum(record.rows + len(record.rejects) for record in done.values())
+    before = sum(record.listed for record in done.values())
     for number, record in enumerate(engine.prepare(work, missing, request.plan.parallel), start=len(done) + 1):
         images += record.rows + len(record.rejects)
         rate = _rate(images, time.perf_counter() - started)

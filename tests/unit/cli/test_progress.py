@@ -46,6 +46,7 @@ EPOCH = {"train_loss": 0.41, "train_accuracy": 0.852, "validation_accuracy": 0.8
 RUN = [
     event(0.0, "run", "RunStarted", run="x", job="x", version="0.1.0", command="run"),
     event(0.1, "prepare", "StageStarted"),
+    event(0.2, "prepare", "UnitsTakenOver", units=2, images=1200, earlier="f" * 16),
     *[unit(1.0 + place, place + 1) for place in range(8)],
     event(9.8, "prepare", "DataPrepared", rows=8990, rejects=10, splits={}, skipped={}, seconds=9.0, images_per_s=999.0, reused=False),
     event(9.9, "prepare", "StageFinished", seconds=9.8),
@@ -66,6 +67,7 @@ RUN = [
 ]
 PLAIN = """\
 prepare: started
+prepare: 1,200 images taken over from earlier data
 prepare: 6,000/9,000 images, 5,210 images/s, 2.0 s left
 prepare: done in 9.8 s, 8,990 images, 10 rejected
 train: started
