@@ -53,11 +53,15 @@ def lasting_line(event: Event, told: Told) -> str:
         return f"{stage}: " + _joined(f"done in {format_duration(number(event, 'seconds') or 0.0)}", told.results.get(stage, ""))
     if kind == "EpochFinished":
         return f"{stage}: {_epoch_result(event, told)}"
-    if kind == "UnitsTakenOver":
-        return f"{stage}: {format_count(whole(event, 'images') or 0, 'image')} taken over from earlier data"
-    if kind == "TrialStarted":
-        return f"{stage}: trial {whole(event, 'number')} of {whole(event, 'trials')} started, {_parameters(event)}"
+    if kind in ("UnitsTakenOver", "TrialStarted"):
+        return f"{stage}: {_what_begins(event)}"
     return _fault(event, stage)
+
+
+def _what_begins(event: Event) -> str:
+    if event["event"] == "UnitsTakenOver":
+        return f"{format_count(whole(event, 'images') or 0, 'image')} taken over from earlier data"
+    return f"trial {whole(event, 'number')} of {whole(event, 'trials')} started, {_parameters(event)}"
 
 
 def _fault(event: Event, stage: str) -> str:
