@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -140,7 +140,8 @@ def commit(
         image=image,
         pixels=_pixel_statistics([record for record in ordered if record.split == "train"], image.channels),
         shards=tuple(Shard(record.shard, record.rows, record.sha256, record.split) for record in ordered if record.rows),
-        files={REJECTS: hashlib.sha256(content).hexdigest()} | _listing_hash(folder),
+        files={REJECTS: hashlib.sha256(content).hexdigest(), UNITS: _digest(record.to_json().encode() for record in ordered)}
+        | _listing_hash(folder),
     )
     _create(folder / REJECTS, content)
     for made in (folder, folder.parent):
@@ -148,6 +149,25 @@ def commit(
     _create(folder / MANIFEST, manifest.to_bytes())
     sweep(folder, manifest)
     return manifest
+
+
+def units_digest(folder: Path) -> str:
+    """SHA-256 of all unit records as they are on disk.
+
+    Raises:
+        StorageError: The storage does not say.
+    """
+    try:
+        return _digest(path.read_bytes() for path in sorted((folder / UNITS).glob("*.json")))
+    except OSError as error:
+        raise storage_error(error, folder / UNITS, "read") from error
+
+
+def _digest(records: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record + b"\n")
+    return digest.hexdigest()
 
 
 def _check_complete(units: Sequence[Unit], records: Mapping[int, UnitRecord]) -> list[UnitRecord]:

@@ -63,7 +63,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     """In the order of the units."""
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the other files that belong to the data set: the listing and the rejects."""
+    """SHA-256 of the other files that belong to the data set: the listing, the rejects, and all unit records together."""
 
     def to_bytes(self) -> bytes:
         """The content of manifest.json with its own hash; the same data set gives the same bytes."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from orchestrator.dataset.commit import UnitRecord, completed_units, write_unit_record
+from orchestrator.dataset.commit import UNITS, UnitRecord, completed_units, units_digest, write_unit_record
 from orchestrator.dataset.manifest import MANIFEST, read_manifest
 from orchestrator.dataset.shards import SHARDS
 from orchestrator.dataset.units import Unit, read_listing, units_of
@@ -103,16 +103,18 @@ def find_reusable(data: Path, table: pa.Table, *, recipe: str, unit_rows: int, w
         without: Ids, as 32 hex digits, of images whose units are prepared again.
     """
     manifests = sorted(data.glob(f"*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
-    candidates = [path.parent for path in manifests if _recipe(path.parent) == recipe][:CANDIDATES_MAX]
+    candidates = [path.parent for path in manifests if _sound_recipe(path.parent) == recipe][:CANDIDATES_MAX]
     found = [_common(folder, table, unit_rows, frozenset(without)) for folder in candidates]
     return max(found, key=lambda reuse: reuse.images, default=NOTHING)
 
 
-def _recipe(folder: Path) -> str:
+def _sound_recipe(folder: Path) -> str:
+    """The recipe of earlier data; empty when its manifest or its records are damaged, so that nothing is taken from it."""
     try:
-        return read_manifest(folder).recipe
+        manifest = read_manifest(folder)
+        return manifest.recipe if units_digest(folder) == manifest.files.get(UNITS) else ""
     except StorageError:
-        return ""  # damaged: nothing is taken from it
+        return ""
 
 
 def _common(folder: Path, table: pa.Table, unit_rows: int, without: frozenset[str]) -> Reuse:

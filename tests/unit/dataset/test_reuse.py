@@ -128,6 +128,14 @@ def test_another_recipe_takes_nothing_over(tmp_path: Path) -> None:
     assert find_reusable(tmp_path, listing_of(range(100)), recipe="other", unit_rows=20) == NOTHING
 
 
+def test_damaged_records_are_not_taken_over(tmp_path: Path) -> None:
+    """One flipped bit in what is known of a unit: everything is prepared again rather than something wrong believed."""
+    prepare(tmp_path, listing_of(range(100)), "first")
+    record = tmp_path / "first" / "units" / "00000002.json"
+    record.write_text(record.read_text().replace('"sums": [0]', '"sums": [1]'))
+    assert find_reusable(tmp_path, listing_of(range(100)), recipe="r", unit_rows=20) == NOTHING
+
+
 def test_a_shard_that_is_gone_is_not_taken_over(tmp_path: Path) -> None:
     """Its unit is prepared again."""
     prepare(tmp_path, listing_of(range(100)), "first")
