@@ -13,10 +13,11 @@ from ray.data import TaskPoolStrategy
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
 from orchestrator.errors import OrchestratorError, error_from_json, error_to_json
+from orchestrator.plan.groups import group_units
 from orchestrator.record.journal import Journal
 from orchestrator.stages.engine import GroupWork, PrepareWork
 from orchestrator.stages.group import run_group
-from orchestrator.stages.prepare import prepare_unit
+from orchestrator.stages.prepare import prepare_units
 from orchestrator.stages.stopping import StopRequest
 
 
@@ -24,17 +25,16 @@ class RayEngine:
     """Needs a cluster that this process is connected to."""
 
     def prepare(self, work: PrepareWork, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:
-        """One block is one unit; only its record travels, pixels go from the task straight into the shard.
-
-        The largest units come first, so that no worker begins a large one when the others are about to end.
-        """
-        by_index = {unit.index: unit for unit in sorted(units, key=lambda unit: unit.start - unit.stop)}
-        dataset = ray.data.from_items([{"unit": index} for index in by_index], override_num_blocks=len(by_index)).map_batches(
-            partial(_prepare_block, work, by_index),
+        """One block is what one task prepares; only records travel, pixels go from the task straight into the shards."""
+        groups = group_units([unit.stop - unit.start for unit in units], parallel)
+        blocks = [pa.table({"unit": pa.array([units[place].index for place in group], pa.int64())}) for group in groups]
+        dataset = ray.data.from_arrow(blocks).map_batches(
+            partial(_prepare_block, work, {unit.index: unit for unit in units}),
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=min(parallel, len(units))),
+            compute=TaskPoolStrategy(size=min(parallel, len(blocks))),
         )
+        dataset.context.target_max_block_size = 1  # Ray gathers what a task yields up to this size; every record is wanted at once
         for row in dataset.iter_rows():
             if row["error"] is not None:
                 raise error_from_json(row["error"])
@@ -44,12 +44,14 @@ class RayEngine:
         return run_group(work, journal, stop, attempts)
 
 
-def _prepare_block(work: PrepareWork, units: dict[int, Unit], block: pa.Table) -> pa.Table:
-    """The record of the unit, or the error that ended it: what Ray Data makes of an exception no longer tells which one it was."""
-    (index,) = block["unit"].to_pylist()
-    record, failure = None, None
+def _prepare_block(work: PrepareWork, units: dict[int, Unit], block: pa.Table) -> Iterator[pa.Table]:
+    """Records, or the error that ended the task: what Ray Data makes of an exception no longer tells which one it was."""
     try:
-        record = prepare_unit(work, units[index]).to_json()
+        for record in prepare_units(work, [units[index] for index in block["unit"].to_pylist()]):
+            yield _answer(record.to_json(), None)
     except OrchestratorError as error:
-        failure = error_to_json(error)
-    return pa.table({"record": pa.array([record], pa.string()), "error": pa.array([failure], pa.string())})
+        yield _answer(None, error_to_json(error))
+
+
+def _answer(record: str | None, error: str | None) -> pa.Table:
+    return pa.table({"record": pa.array([record], pa.string()), "error": pa.array([error], pa.string())})

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,7 +213,30 @@ def prepare_unit(work: PrepareWork, unit: Unit) -> UnitRecord:
         DataError: A listed file is gone or has changed, or the storage of the source fails: never the fault of one image.
         StorageError: The storage of the prepared data is full.
     """
-    taken, rejects = _prepare_pictures(work, read_unit(work.data, unit))
+    return _write_unit(work, unit, *_prepare_pictures(work, read_unit(work.data, unit)))
+
+
+def prepare_units(work: PrepareWork, units: Sequence[Unit]) -> Iterator[UnitRecord]:
+    """`prepare_unit` for one unit after the other; while one is written, the pictures of the next one are made.
+
+    Units whose records are on disk already, because a worker was lost and this is its second start, are not prepared again.
+    """
+    done = completed_units(work.data, units)
+    with ThreadPoolExecutor(1) as writer:
+        waiting: deque[Future[UnitRecord]] = deque()
+        for unit in units:
+            if unit.index in done:
+                waiting.append(writer.submit(done.__getitem__, unit.index))
+            else:
+                waiting.append(writer.submit(_write_unit, work, unit, *_prepare_pictures(work, read_unit(work.data, unit))))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _write_unit(work: PrepareWork, unit: Unit, taken: list[_Taken], rejects: list[Reject]) -> UnitRecord:
+    """The shard, then the record."""
     shard = write_shard(work.data, _shard_rows(taken)) if taken else None
     channels = range(work.pixels.channels if taken else 0)
     record = UnitRecord(
