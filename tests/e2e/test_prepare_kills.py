@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from prepared_data import faults_of_visible, faults_of_whole
-from processes import busy_workers, working_in
+from ray_processes import busy_workers, working_in
 from shell import Shell, wait_until
 
 KILLS = int(os.environ.get("ORCHESTRATOR_KILLS", "6"))
