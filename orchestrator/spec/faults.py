@@ -20,6 +20,7 @@ KINDS = {
     "string_type": "text",
     "model_type": "a section with keys",
     "tuple_type": "a list",
+    "dict_type": "a section with keys",
 }
 """What a value of the wrong kind ought to be."""
 BOUNDS = {
@@ -28,6 +29,8 @@ BOUNDS = {
     "less_than_equal": ("le", "at most"),
     "less_than": ("lt", "less than"),
 }
+STEP_DEPTH = 3
+"""Parts of `augment.0.random_crop`."""
 NAME_RULE = "made of lower-case letters, digits and hyphens, at most 63, the first one no hyphen"
 TEXTS = {"string_too_short": "not be empty", "string_pattern_mismatch": f"be {NAME_RULE}"}
 
@@ -92,11 +95,16 @@ def _unknown(path: KeyPath) -> str:
     known = list(section.model_fields) if section else []
     if ":" in key and key.split(":", maxsplit=1)[0] in known:
         return "a space is missing after the colon"
-    elsewhere = [dotted(other) for other in all_paths() if other[-1] == key]
+    elsewhere = [dotted(other) for other in _suggested() if other[-1] == key]
     near = elsewhere or [found for found in [nearest(key, known) or _near_elsewhere(key)] if found]
     if near:
         return f"unknown key; did you mean {' or '.join(_quoted(found) for found in near)}?"
     return f"unknown key; known here: {', '.join(known)}"
+
+
+def _suggested() -> Iterator[KeyPath]:
+    """The keys that somebody may look for at another place; those inside augmentations are many, and alike."""
+    return (path for path in all_paths() if len(path) <= STEP_DEPTH or path[0] != "augment")
 
 
 def _near_sibling(path: KeyPath) -> str | None:
@@ -105,7 +113,7 @@ def _near_sibling(path: KeyPath) -> str | None:
 
 
 def _near_elsewhere(key: str) -> str | None:
-    paths = {str(path[-1]): path for path in all_paths()}
+    paths = {str(path[-1]): path for path in _suggested()}
     near = nearest(key, paths)
     return dotted(paths[near]) if near else None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-from orchestrator.spec.job import JobSpec, Section
+from orchestrator.spec.job import JobSpec
 from orchestrator.spec.problems import KeyPath
+from orchestrator.spec.section import Section
 
 
 def section_in(annotation: Any) -> type[Section] | None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
+
+from orchestrator.spec.augment import AugmentStep
+from orchestrator.spec.section import Channels, Count, Fraction, Section
 
 AUTO: Literal["auto"] = "auto"
 """Written where the plan decides, from the data and the cluster."""
-
-
-def _whole(value: Any) -> Any:
-    """Literals compare by value, so that `true` and `1.0` would pass for 1."""
-    if isinstance(value, bool | float):
-        raise PydanticCustomError("int_type", "must be a whole number")
-    return value
-
-
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Count = Annotated[int, Field(ge=1)]
-Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
-
-
-class Section(BaseModel):
-    """What every part of a job file shares: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SplitSpec(Section):
@@ -81,43 +65,6 @@ class DataSpec(Section):
     max_aspect: int = Field(100, ge=1, description="Images whose longer side is more than so many times the shorter one are rejected.")
     decode_s: int = Field(20, ge=1, description="Images that take more seconds of computing to decode are rejected.")
     shard_rows: Count | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
-
-
-class RandomCropSpec(Section):
-    """Shift the image by up to `padding` pixels."""
-
-    padding: int = Field(4, ge=1, le=256, description="Pixels of reflected border added on every side before a crop of the original size.")
-
-
-class HorizontalFlipSpec(Section):
-    """Mirror the image left to right."""
-
-    probability: float = Field(0.5, ge=0.0, le=1.0, description="Share of the images that are mirrored.")
-
-
-class AugmentStep(Section):
-    """One augmentation; exactly one of the keys is given. `horizontal_flip` alone stands for `{horizontal_flip: {}}`."""
-
-    random_crop: RandomCropSpec | None = Field(None, description="Shift the image by up to `padding` pixels.")
-    horizontal_flip: HorizontalFlipSpec | None = Field(None, description="Mirror the image left to right.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        """`horizontal_flip`, and `{horizontal_flip: }` with nothing after the colon, take every default."""
-        if isinstance(value, str):
-            return {value: {}}
-        if isinstance(value, dict) and len(value) == 1:
-            return {name: {} if options is None else options for name, options in value.items()}
-        return value
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) == 1:
-            return self
-        found = f"{' and '.join(given)} stand together: begin each with its own -" if given else "nothing is given"
-        raise ValueError(f"must be one augmentation, {' or '.join(type(self).model_fields)}; {found}")
 
 
 class ModelSpec(Section):

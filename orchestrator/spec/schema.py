@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orchestrator.spec.job import AugmentStep, JobSpec
+from orchestrator.spec.augment import SECTIONS
+from orchestrator.spec.job import JobSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -14,9 +15,12 @@ def job_schema() -> dict[str, Any]:
     """JSON Schema, draft 2020-12, with a description on every key. It accepts the short form of an augmentation, as the loader does."""
     schema = _without_titles(JobSpec.model_json_schema())
     step = schema["$defs"]["AugmentStep"]
-    names = {"enum": list(AugmentStep.model_fields), "description": "The augmentation with its defaults."}
-    one = {key: value for key, value in step.items() if key != "description"} | {"minProperties": 1, "maxProperties": 1}
-    schema["$defs"]["AugmentStep"] = {"description": step["description"], "anyOf": [names, one]}
+    keys = step["properties"]
+    names = {"enum": list(SECTIONS), "description": "The augmentation with its defaults."}
+    one = {"type": "object", "properties": {name: keys[name] for name in SECTIONS}, "minProperties": 1, "maxProperties": 1}
+    own = {"type": "object", "properties": {name: keys[name] for name in ("entry", "kwargs")}, "required": ["entry"]}
+    forms = [names, one | {"additionalProperties": False}, own | {"additionalProperties": False}]
+    schema["$defs"]["AugmentStep"] = {"description": step["description"], "anyOf": forms}
     return {"$schema": DIALECT, "title": "Job file", **schema}
 
 
