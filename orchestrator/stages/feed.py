@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.order import EpochOrder, EvaluationOrder
 from orchestrator.dataset.shards import read_rows
-from orchestrator.images.augment import Step, augment, augmentation_rng
+from orchestrator.images.augment import augment, augmentation_rng
+from orchestrator.images.step import Step
 from orchestrator.images.store import decode_stored
 from orchestrator.plan.values import TrainPlan
 from orchestrator.training.batch import Batch, Phase

@@ -11,11 +11,11 @@ import torch
 
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.errors import Interrupted, TrainingError
-from orchestrator.images.augment import HorizontalFlip, RandomCrop, Step
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
-from orchestrator.spec.job import AugmentStep, JobSpec
+from orchestrator.spec.job import JobSpec
+from orchestrator.stages.augmentation import augmentation_step
 from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.feed import Feed, FeedStart
 from orchestrator.stages.stopping import StopFile, StopRequest
@@ -88,15 +88,6 @@ def training_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, chec
         split="validation",
         start=FeedStart(position.epoch, position.step),
     )
-
-
-def augmentation_step(step: AugmentStep) -> Step:
-    """From what the job asks for to what is done to pixels."""
-    if step.random_crop is not None:
-        return RandomCrop(step.random_crop.padding)
-    if step.horizontal_flip is not None:
-        return HorizontalFlip(step.horizontal_flip.probability)
-    raise AssertionError(step)
 
 
 def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> TrainResult:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from workshop import Workshop
 
 from orchestrator.dataset.manifest import read_manifest
-from orchestrator.images.augment import HorizontalFlip, RandomCrop
+from orchestrator.images.geometry import HorizontalFlip, RandomCrop
 from orchestrator.plan.values import TrainPlan
+from orchestrator.spec.augment import SECTIONS
+from orchestrator.spec.load import load_job
+from orchestrator.stages.augmentation import augmentation_step
 from orchestrator.stages.feed import Feed, FeedStart, epoch_order, spans
 from orchestrator.stages.in_process import batches_of
 from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, to_block
@@ -82,6 +86,22 @@ def test_a_feed_continues_at_any_step(feed: Feed) -> None:
             rest = [key(batch) for batch in batches_of(replace(feed, start=FeedStart(epoch, step)))]
             assert rest == whole[len(whole) - len(rest) :]
             assert rest[0][:3] == ((Phase.TRAIN, epoch, step) if step < feed.train.steps_per_epoch else (Phase.VALIDATION, epoch, 0))
+
+
+def test_every_transform_of_a_job_file_reaches_the_training_images(feed: Feed, tmp_path: Path) -> None:
+    """With its defaults each one changes some training images and keeps their shape; ids, labels and validation images stay."""
+    path = tmp_path / "transforms.yaml"
+    plain = list(batches_of(replace(feed, steps=())))
+    for name in SECTIONS:
+        path.write_text(f"name: shapes\ndata: {{source: images}}\naugment: [{name}]\n")
+        steps = tuple(augmentation_step(step) for step in load_job(path).job.augment)
+        batches = list(batches_of(replace(feed, steps=steps)))
+        changed = {before.phase for before, after in zip(plain, batches, strict=True) if not np.array_equal(before.images, after.images)}
+        assert changed == {Phase.TRAIN}, name
+        assert [batch.images.shape for batch in batches] == [batch.images.shape for batch in plain]
+        assert [(batch.ids.tobytes(), batch.labels.tobytes()) for batch in batches] == [
+            (batch.ids.tobytes(), batch.labels.tobytes()) for batch in plain
+        ]
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])

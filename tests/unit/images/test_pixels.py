@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DataError
-from orchestrator.images.augment import HorizontalFlip, RandomCrop, Step, augment, augmentation_rng
+from orchestrator.images.augment import augment, augmentation_rng
+from orchestrator.images.geometry import HorizontalFlip, RandomCrop
 from orchestrator.images.resize import fit_image
+from orchestrator.images.step import Step
 from orchestrator.images.store import decode_stored, encode
 
 SIDES = st.integers(1, 70)
