@@ -19,6 +19,8 @@ cv2.setNumThreads(0)
 
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
 """The kernel with which Pillow and torchvision soften."""
+BAND_VALUES = 2**14
+"""Values that get their noise at a time: larger arrays are mapped and unmapped anew for each image, which doubles the time."""
 SHARP = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
 
 
@@ -65,11 +67,14 @@ class Noise(Sometimes):
         (H, W, C) uint8 to the same shape.
         """
         table = (QUANTILES * (rng.uniform(*self.std) / math.sqrt(2))).astype(np.float32)
-        height, width, channels = image.shape
-        draws = draw_bytes(2 * image.size, rng).reshape(2, height, width * channels)
-        noise = cv2.LUT(draws[0], table)
-        cv2.add(noise, cv2.LUT(draws[1], table), dst=noise)
-        return shaped(cv2.add(image.reshape(height, -1), noise, dtype=cv2.CV_8U), image)
+        draws, values = draw_bytes(2 * image.size, rng).reshape(2, 1, -1), image.reshape(1, -1)
+        noisy = np.empty_like(values)
+        for start in range(0, image.size, BAND_VALUES):
+            band = np.s_[:, start : start + BAND_VALUES]
+            noise = cv2.LUT(draws[0][band], table)
+            cv2.add(noise, cv2.LUT(draws[1][band], table), dst=noise)
+            cv2.add(values[band], noise, dst=noisy[band], dtype=cv2.CV_8U)
+        return shaped(noisy, image)
 
 
 @dataclass(frozen=True)
