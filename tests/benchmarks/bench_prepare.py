@@ -56,6 +56,7 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--many", type=int, default=20_000, help="images of the second measurement of memory; 0 leaves both out")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of jpeg against the bare loops; of everything else about half")
     parser.add_argument("--raylets", type=int, nargs="*", default=[1, 2, 4], help="numbers of raylets that share the same CPUs")
+    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="what is stored in the timed prepares")
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="holds the pictures and the results")
     return parser.parse_args(arguments)
 
@@ -73,7 +74,7 @@ def compare_with_bare_loops(pictures: Path, options: Namespace) -> list[Row]:
     files = list_pictures(pictures)
     rows: list[Row] = []
     with our_ray(options.folder) as (place, start_s):
-        for store in STORES:
+        for store in options.stores:
             job = job_of(pictures, store)
             repeats = options.repeats if store == "jpeg" else about_half(options.repeats)
             say(f"{store}: {repeats} rounds, after one that starts the workers and does not count")
