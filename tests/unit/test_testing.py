@@ -16,9 +16,9 @@ MAX_PIXELS = 64_000_000
 
 
 def test_bad_images_are_rejected_for_their_reason(tmp_path: Path) -> None:
-    """One file for every reason code but those of a decoder that fails, and decode says the same."""
+    """One file for every reason code but those of a decoder that fails and of a file that is not there, and decode says the same."""
     reasons = write_bad_images(tmp_path)
-    assert set(reasons.values()) == set(Reason) - {Reason.DECODE_TIMEOUT, Reason.DECODE_OOM, Reason.DECODER_CRASH}
+    assert set(reasons.values()) == set(Reason) - {Reason.DECODE_TIMEOUT, Reason.DECODE_OOM, Reason.DECODER_CRASH, Reason.MISSING}
     for name, reason in reasons.items():
         verdict = decode((tmp_path / name).read_bytes(), channels=3, max_pixels=MAX_PIXELS)
         assert isinstance(verdict, Rejection), name
