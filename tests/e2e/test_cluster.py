@@ -12,6 +12,8 @@ import pytest
 from ray_nodes import RayNodes
 from shell import Shell, wait_until
 
+from orchestrator.record.journal import read_events
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -51,8 +53,8 @@ def connect(shell: Shell, cluster: RayNodes) -> Shell:
 
 
 def events(shell: Shell, kind: str) -> list[dict[str, object]]:
-    lines = [line for path in shell.place.glob("runs/*/events/*.jsonl") for line in path.read_text().splitlines()]
-    return sorted((event for line in lines if (event := json.loads(line))["event"] == kind), key=lambda event: float(event["time"]))
+    found = [event for folder in shell.place.glob("runs/*/events") for event in read_events(folder) if event["event"] == kind]
+    return sorted(found, key=lambda event: float(event["time"]))
 
 
 def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_nodes: RayNodes) -> None:
