@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.images.frame import Choose
 from orchestrator.images.orientation import read_orientation, turn_upright
 from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.verdict import Reason, Rejection
@@ -22,6 +23,8 @@ MIN_SIDE = 2
 """Pixels: narrower pictures are tracking pixels and ruled lines."""
 MAX_ASPECT = 100
 """Longer side over shorter side."""
+REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+"""The bits of OpenCV's flags that reduce, without those of a colour."""
 
 
 def decode(data: bytes, *, channels: int, max_pixels: int) -> NDArray[np.uint8] | Rejection:
@@ -60,13 +63,36 @@ def refuse(header: Header, *, max_pixels: int, min_side: int, max_aspect: int) -
     return None
 
 
-def decode_pixels(data: bytes, header: Header, channels: int) -> NDArray[np.uint8] | Rejection:
-    """The pixels behind a header that was not refused."""
+def decode_frame(data: bytes, header: Header, choose: Choose, out: NDArray[np.uint8]) -> tuple[int, int] | Rejection:
+    """Write the part of a picture that is asked for, decoding a JPEG no larger than that part needs.
+
+    Args:
+        data: The content of the file.
+        header: Its header, which was not refused.
+        choose: Asked once, for the height and width of the upright picture.
+        out: (S, S, C) uint8, RGB or grey, written in place.
+
+    Returns:
+        Height and width of the upright picture, or why there is no picture.
+    """
+    before = choose(*header.upright) if header.format == "jpeg" else None
+    reduction = before.reduction if before else 1
+    image = decode_pixels(data, header, out.shape[2], reduction)
+    if isinstance(image, Rejection):
+        return image
+    now = (image.shape[0], image.shape[1])
+    frame = before.moved(header.upright, now) if before else choose(*now)
+    frame.fill(image, out)
+    return now if reduction == 1 else header.upright
+
+
+def decode_pixels(data: bytes, header: Header, channels: int, reduction: int = 1) -> NDArray[np.uint8] | Rejection:
+    """The pixels behind a header that was not refused; of a JPEG, every second, fourth or eighth in both directions."""
     buffer = np.frombuffer(data, np.uint8)
     try:
         if header.alpha:
             return _decode_alpha(buffer, header, channels)
-        image: NDArray[np.uint8] | None = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE)  # noqa: PLR2004
+        image: NDArray[np.uint8] | None = cv2.imdecode(buffer, read_flag(channels, reduction))
     except MemoryError as error:
         return Rejection(Reason.DECODE_OOM, str(error))
     except cv2.error as error:
@@ -75,6 +101,11 @@ def decode_pixels(data: bytes, header: Header, channels: int) -> NDArray[np.uint
     if image is None:
         return _name_damage(data, header)
     return image if channels == 3 else image[:, :, np.newaxis]  # noqa: PLR2004
+
+
+def read_flag(channels: int, reduction: int) -> int:
+    """What tells OpenCV to decode to RGB or grey, whole or reduced."""
+    return (cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE) | REDUCED[reduction]  # noqa: PLR2004
 
 
 def _decode_alpha(buffer: NDArray[np.uint8], header: Header, channels: int) -> NDArray[np.uint8] | Rejection:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.images.frame import Frame, Window
 from orchestrator.images.step import Image, Range, Sometimes, shaped
 
 cv2.setNumThreads(0)
@@ -56,27 +57,18 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
-class Window:
-    """A part of an image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def of(self, image: Image) -> Image:
-        """The part as a view."""
-        return image[self.top : self.top + self.height, self.left : self.left + self.width]
-
-
-@dataclass(frozen=True)
 class RandomResizedCrop:
-    """A window of a random share of the area and a random ratio of the sides, enlarged to the size of the image (Szegedy et al. 2014)."""
+    """A window of a random share of the area and a random ratio of the sides, brought to the size of the image (Szegedy et al. 2014)."""
 
     scale: Range
     """Share of the area."""
     ratio: Range
     """Width by height."""
+
+    def frame(self, height: int, width: int, size: int, rng: np.random.Generator) -> Frame:
+        """The window of a picture of that height and width, brought to (size, size)."""
+        window = draw_window(height, width, self.scale, self.ratio, rng) or central_window(height, width, self.ratio)
+        return Frame(window, size, size, bilinear=True)
 
     def apply(self, image: Image, rng: np.random.Generator) -> Image:
         """(H, W, C) uint8 to the same shape."""

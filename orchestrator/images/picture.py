@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.images.decode import MAX_ASPECT, MIN_SIDE, decode_pixels, refuse
+from orchestrator.images.decode import MAX_ASPECT, MIN_SIDE, decode_frame, refuse
+from orchestrator.images.frame import fit_frame
 from orchestrator.images.look import look_of
-from orchestrator.images.resize import fit_image
 from orchestrator.images.sniff import sniff
 from orchestrator.images.store import encode
 from orchestrator.images.verdict import Rejection
@@ -70,11 +71,11 @@ def prepare_picture(data: bytes, work: PixelWork) -> StoredPicture | Rejection:
     refusal = refuse(header, max_pixels=work.max_pixels, min_side=work.min_side, max_aspect=work.max_aspect)
     if refusal:
         return refusal
-    image = decode_pixels(data, header, work.channels)
-    if isinstance(image, Rejection):
-        return image
-    height, width = image.shape[:2]
-    fitted = fit_image(image, work.size, work.fit)
+    fitted = np.empty((work.size, work.size, work.channels), np.uint8)
+    upright = decode_frame(data, header, partial(fit_frame, size=work.size, fit=work.fit), fitted)
+    if isinstance(upright, Rejection):
+        return upright
+    height, width = upright
     sums, squares = _add_up(fitted)
     return StoredPicture(
         data=data if work.store == "original" else encode(fitted, work.store, work.jpeg_quality),

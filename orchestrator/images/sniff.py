@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from orchestrator.images.orientation import TURNS, read_orientation
 from orchestrator.images.verdict import Reason, Rejection
 
 OTHER_FORMATS = (
@@ -49,6 +50,13 @@ class Header:
     """Bits of a sample."""
     icc: bool = False
     """The file brings a colour profile."""
+    turned: bool = False
+    """The picture is meant to be seen after a quarter turn; only known of JPEGs."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width as the picture is meant to be seen."""
+        return (self.width, self.height) if self.turned else (self.height, self.width)
 
     @property
     def kind(self) -> str:
@@ -107,7 +115,7 @@ def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
 
 
 def _sniff_jpeg(data: bytes) -> Header | Rejection:
-    at, icc = 2, False
+    at, icc, turned = 2, False, False
     while True:
         at = data.find(b"\xff", at)
         if at < 0:
@@ -118,10 +126,13 @@ def _sniff_jpeg(data: bytes) -> Header | Rejection:
         at += 1
         if marker in JPEG_FRAMES:
             bits, height, width, components = struct.unpack_from(">BHHB", data, at + 2)
-            return Header("jpeg", width, height, mode=JPEG_MODES.get(components, ""), bits=bits, icc=icc)
+            return Header("jpeg", width, height, mode=JPEG_MODES.get(components, ""), bits=bits, icc=icc, turned=turned)
         if marker in (0xD9, 0xDA):
             return Rejection(Reason.CORRUPT, "JPEG without a frame header")
         icc = icc or (marker == 0xE2 and data.startswith(b"ICC_PROFILE\0", at + 2))
+        if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 2):
+            (length,) = struct.unpack_from(">H", data, at)
+            turned = TURNS[read_orientation(data[at + 8 : at + length])][0]
         if marker not in JPEG_BARE_MARKERS:
             at += struct.unpack_from(">H", data, at)[0]
 

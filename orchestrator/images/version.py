@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 
-PIXEL_CODE = 4
+PIXEL_CODE = 5
 """Raised whenever the same image file would give another stored row."""
 
 

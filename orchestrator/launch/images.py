@@ -71,7 +71,8 @@ def find_images(data: DataSpec, folder: Path) -> FoundImages:
 def transform_of(data: DataSpec) -> dict[str, object]:
     """All that decides what becomes of an image file."""
     limits = {name: getattr(data, name) for name in ("max_pixels", "min_side", "max_aspect", "decode_s")}
-    return {"image": data.image.model_dump(), "limits": limits, "shard_rows": data.shard_rows} | pixel_versions()
+    image = data.image.model_dump(exclude={"store_size"}) | {"size": data.image.side}
+    return {"image": image, "limits": limits, "shard_rows": data.shard_rows} | pixel_versions()
 
 
 def folder_facts(folder: Path) -> FolderFacts:

@@ -87,7 +87,7 @@ def shard_rows(image: ImageSpec, asked: int | str) -> int:
     """Images in one shard; does not depend on the cluster, so that every cluster writes the same shards."""
     if isinstance(asked, int):
         return asked
-    pixels = image.size * image.size * image.channels
+    pixels = image.side * image.side * image.channels
     return max(SHARD_ROWS_MIN, min(SHARD_ROWS_MAX, SHARD_PIXEL_BYTES // pixels))
 
 
@@ -95,7 +95,7 @@ def plan_prepare(job: JobSpec, shape: ClusterShape) -> tuple[PreparePlan, tuple[
     """How images become shards."""
     image = job.data.image
     rows = shard_rows(image, job.data.shard_rows)
-    image_bytes = image.size * image.size * image.channels
+    image_bytes = image.side * image.side * image.channels
     reason = "data.shard_rows in the job file" if job.data.shard_rows != AUTO else f"{format_bytes(rows * image_bytes)} of pixels"
     return PreparePlan(unit_rows=rows, parallel=shape.cpus), (
         Decision("shards", format_count(rows, "image") + " each", reason),

@@ -34,7 +34,7 @@ class SplitSpec(Section):
 class ImageSpec(Section):
     """What a prepared image looks like."""
 
-    size: int = Field(224, ge=8, le=1024, description="Side of the prepared square image, in pixels.")
+    size: int = Field(224, ge=8, le=1024, description="Side of the square image that the model sees, in pixels.")
     channels: Channels = Field(3, description="3 keeps colour (RGB), 1 converts to grey.")
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
@@ -45,7 +45,27 @@ class ImageSpec(Section):
         description="What the shards hold: original keeps each file as it is, to be decoded and resized in every epoch; jpeg is small, png "
         "is lossless, raw is the fastest to read and the largest.",
     )
+    store_size: int | None = Field(
+        None,
+        ge=8,
+        le=2048,
+        description="Side of the stored square picture where it is larger than size: random_resized_crop, as the first of augment, cuts "
+        "from it. Jobs that differ in size alone share what is stored. Originals are kept as they are.",
+    )
     jpeg_quality: int = Field(95, ge=50, le=100, description="Quality of stored JPEGs; only used with store: jpeg.")
+
+    @model_validator(mode="after")
+    def _stores_no_smaller_than_seen(self) -> Self:
+        if self.store_size is not None and self.store == "original":
+            raise ValueError("store_size is for jpeg, png and raw; originals are kept as they are")
+        if self.store_size is not None and self.store_size < self.size:
+            raise ValueError(f"store_size {self.store_size} is smaller than size {self.size}; leave it out to store what the model sees")
+        return self
+
+    @property
+    def side(self) -> int:
+        """Of what is stored, in pixels; of originals, of what the statistics are taken from."""
+        return self.store_size or self.size
 
 
 class DataSpec(Section):

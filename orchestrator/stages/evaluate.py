@@ -18,11 +18,12 @@ from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.shards import ALL, read_rows
 from orchestrator.durable import write_json
 from orchestrator.errors import TrainingError
-from orchestrator.images.store import to_png
+from orchestrator.images.view import View
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
 from orchestrator.spec.job import JobSpec
+from orchestrator.stages.augmentation import view_of
 from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.feed import Feed
 from orchestrator.stages.parquet import write_table
@@ -84,7 +85,7 @@ def evaluate_model(
         cluster=plan.cluster,
         run_one_worker=predict_one_worker,
         settings=settings,
-        make_feed=partial(evaluation_feed, plan, manifest, data, split),
+        make_feed=partial(evaluation_feed, job, plan, manifest, data, split),
         storage=folder.attempts,
         saves_on_stop=False,
     )
@@ -92,7 +93,7 @@ def evaluate_model(
     predictions = sort_by_id(read_parts(parts))
     check_complete(predictions, plan.images[split])
     metrics = summarize(predictions, manifest.classes, split)
-    write_mistakes(folder, predictions, manifest, data, split, job.evaluate.mistakes)
+    write_mistakes(folder, predictions, manifest, data, split, job)
     write_table(folder.predictions, predictions_table(predictions))
     write_json(folder.metrics, metrics)
     shutil.rmtree(parts)
@@ -100,8 +101,9 @@ def evaluate_model(
     journal.record("ModelEvaluated", split=split, rows=metrics["rows"], accuracy=metrics["accuracy"], loss=metrics["loss"], seconds=seconds)
 
 
-def evaluation_feed(plan: Plan, manifest: Manifest, data: Path, split: str, workers: int) -> Feed:
-    return Feed(data=data, manifest=manifest, workers=workers, evaluation_rows=plan.evaluate.batch_rows, split=split)
+def evaluation_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, split: str, workers: int) -> Feed:
+    view = view_of(manifest.image, job.data.image.size)
+    return Feed(data=data, manifest=manifest, view=view, workers=workers, evaluation_rows=plan.evaluate.batch_rows, split=split)
 
 
 def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch]) -> None:
@@ -149,12 +151,12 @@ def read_parts(parts: Path) -> Predictions:
     return Predictions(ids=ids, labels=table["label"].to_numpy(), **columns)
 
 
-def write_mistakes(folder: RunFolder, predictions: Predictions, manifest: Manifest, data: Path, split: str, count: int) -> None:
+def write_mistakes(folder: RunFolder, predictions: Predictions, manifest: Manifest, data: Path, split: str, job: JobSpec) -> None:
     """The wrong predictions with the highest probability, with their pictures, worst first."""
     wrong = np.flatnonzero(predictions.labels != predictions.predicted)
-    worst = wrong[np.argsort(-predictions.probability[wrong], kind="stable")][:count]
+    worst = wrong[np.argsort(-predictions.probability[wrong], kind="stable")][: job.evaluate.mistakes]
     wanted = {predictions.ids[place].tobytes(): int(place) for place in worst}
-    pictures = find_pictures(manifest, data, split, set(wanted))
+    pictures = find_pictures(manifest, data, split, set(wanted), view_of(manifest.image, job.data.image.size))
     write_table(
         folder.mistakes,
         pa.table(
@@ -170,23 +172,20 @@ def write_mistakes(folder: RunFolder, predictions: Predictions, manifest: Manife
     )
 
 
-def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes]) -> dict[bytes, tuple[str, bytes]]:
+def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes], view: View) -> dict[bytes, tuple[str, bytes]]:
     """Path and PNG of each wanted id.
 
     Raises:
         TrainingError: The shards do not hold one of them.
     """
-    found, image = dict[bytes, tuple[str, bytes]](), manifest.image
+    found = dict[bytes, tuple[str, bytes]]()
     for shard in manifest.shards:
         if shard.split != split or len(found) == len(wanted):
             continue
         columns = read_rows(data / "shards" / shard.name, ALL)
         for row, identity in enumerate(columns.ids):
             if identity.tobytes() in wanted:
-                found[identity.tobytes()] = (
-                    columns.paths[row],
-                    to_png(columns.images[row], image.store, image.fit, image.size, image.channels),
-                )
+                found[identity.tobytes()] = (columns.paths[row], view.to_png(columns.images[row]))
     if len(found) != len(wanted):
         raise TrainingError(
             f"{len(wanted) - len(found)} predicted images are not in the prepared data", "delete the data folder and run the job again"

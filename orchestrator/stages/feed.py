@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.order import EpochOrder, EvaluationOrder
 from orchestrator.dataset.shards import read_rows
-from orchestrator.images.augment import augment, augmentation_rng
+from orchestrator.images.augment import augmentation_rng
 from orchestrator.images.step import Step
-from orchestrator.images.store import decode_stored
+from orchestrator.images.view import View
 from orchestrator.plan.values import TrainPlan
 from orchestrator.training.batch import Batch, Phase
 
@@ -42,6 +42,8 @@ class Feed:
     data: Path
     """The folder of the prepared data."""
     manifest: Manifest
+    view: View
+    """How stored pictures become images."""
     workers: int
     """Ranks that share the feed."""
     evaluation_rows: int
@@ -124,9 +126,7 @@ def read_span(feed: Feed, span: Span) -> Iterator[Batch]:
     for offset, (units, rows) in enumerate(cuts):
         number = span.first + offset
         step = number // feed.train.micro_batches if feed.train is not None and span.phase is Phase.TRAIN else number
-        images, labels, ids = shards.decode(units, rows)
-        if span.phase is Phase.TRAIN and feed.steps:
-            _augment_in_place(images, ids, feed, span.epoch)
+        images, labels, ids = shards.decode(units, rows, span.epoch if span.phase is Phase.TRAIN else None)
         yield Batch(span.index + offset, span.phase, span.epoch, step, images, labels, ids)
 
 
@@ -155,7 +155,7 @@ class _Shards:
     """The stored rows of one span, encoded as they lie on disk; each row group is read once."""
 
     def __init__(self, feed: Feed, split: str) -> None:
-        self._image = feed.manifest.image
+        self._feed = feed
         self._paths = [feed.data / "shards" / shard.name for shard in feed.manifest.shards if shard.split == split]
         self._rows: dict[int, NDArray[np.int64]] = {}
         self._columns: dict[int, tuple[list[bytes], NDArray[np.int64], NDArray[np.uint8]]] = {}
@@ -170,10 +170,12 @@ class _Shards:
             self._rows[unit] = wanted
             self._columns[unit] = (columns.images, columns.labels, columns.ids)
 
-    def decode(self, units: NDArray[np.int32], rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
-        """Images (M, H, W, C) uint8, labels (M,), ids (M, 16), in the order of `units` and `rows`."""
-        size, channels = self._image.size, self._image.channels
-        images = np.empty((len(rows), size, size, channels), np.uint8)
+    def decode(
+        self, units: NDArray[np.int32], rows: NDArray[np.int64], epoch: int | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
+        """Images (M, H, W, C) uint8, labels (M,), ids (M, 16), in the order of `units` and `rows`; augmented where an epoch is given."""
+        view = self._feed.view
+        images = np.empty((len(rows), view.size, view.size, view.channels), np.uint8)
         labels = np.empty(len(rows), np.int64)
         ids = np.empty((len(rows), 16), np.uint8)
         for unit in np.unique(units).tolist():
@@ -182,11 +184,18 @@ class _Shards:
             stored, stored_labels, stored_ids = self._columns[unit]
             labels[places], ids[places] = stored_labels[found], stored_ids[found]
             for place, row in zip(places.tolist(), found.tolist(), strict=True):
-                decode_stored(stored[row], self._image.store, images[place], self._image.fit)
+                show_sample(self._feed, stored[row], stored_ids[row].tobytes(), epoch, images[place])
         return images, labels, ids
 
 
-def _augment_in_place(images: NDArray[np.uint8], ids: NDArray[np.uint8], feed: Feed, epoch: int) -> None:
-    for place in range(len(images)):
-        rng = augmentation_rng(feed.seed, epoch, ids[place].tobytes())
-        images[place] = augment(images[place], feed.steps, rng)
+def show_sample(feed: Feed, stored: bytes, sample_id: bytes, epoch: int | None, out: NDArray[np.uint8]) -> None:
+    """Write what the model sees of a stored picture in an epoch, or without one as it is evaluated, into `out`.
+
+    Raises:
+        DataError: The shard does not hold such a picture.
+        TrainingError: A transform of the user's failed.
+    """
+    if epoch is None:
+        feed.view.show(stored, out)
+    else:
+        feed.view.show_augmented(stored, out, feed.steps, augmentation_rng(feed.seed, epoch, sample_id))

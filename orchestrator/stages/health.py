@@ -12,9 +12,12 @@ from orchestrator.dataset.health import HEALTH, write_health
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.shards import SHARDS, read_rows
 from orchestrator.durable import read_json, write_json
-from orchestrator.images.store import to_png
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
+from orchestrator.stages.augmentation import view_of
+
+PICTURE_SIDE = 256
+"""Pixels, at most: enough to compare two pictures by eye."""
 
 
 def show_health(folder: RunFolder, data: Path, manifest: Manifest, journal: Journal) -> None:
@@ -37,5 +40,5 @@ def show_health(folder: RunFolder, data: Path, manifest: Manifest, journal: Jour
 
 def _with_picture(sample: dict[str, Any], data: Path, manifest: Manifest) -> dict[str, Any]:
     (stored,) = read_rows(data / SHARDS / sample["shard"], np.array([sample["row"]], np.int64)).images
-    image = manifest.image
-    return sample | {"png": base64.b64encode(to_png(stored, image.store, image.fit, image.size, image.channels)).decode()}
+    view = view_of(manifest.image, min(manifest.image.size, PICTURE_SIDE))
+    return sample | {"png": base64.b64encode(view.to_png(stored)).decode()}

@@ -116,7 +116,7 @@ def pixel_work(spec: DataSpec) -> PixelWork:
     """What becomes of each image file."""
     image = spec.image
     return PixelWork(
-        size=image.size,
+        size=image.side,
         channels=image.channels,
         fit=image.fit,
         store=image.store,
@@ -143,7 +143,7 @@ def try_rejects_again(spec: DataSpec, base: str, data: Path) -> tuple[int, list[
 
 
 def stored_image(image: ImageSpec) -> StoredImage:
-    return StoredImage(size=image.size, channels=image.channels, store=image.store, fit=image.fit)
+    return StoredImage(size=image.side, channels=image.channels, store=image.store, fit=image.fit)
 
 
 def _prepare_missing(

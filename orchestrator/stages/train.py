@@ -15,7 +15,7 @@ from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
 from orchestrator.spec.job import JobSpec
-from orchestrator.stages.augmentation import augmentation_step
+from orchestrator.stages.augmentation import augmentation_step, view_of
 from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.feed import Feed, FeedStart
 from orchestrator.stages.stopping import StopFile, StopRequest
@@ -79,6 +79,7 @@ def training_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, chec
     return Feed(
         data=data,
         manifest=manifest,
+        view=view_of(manifest.image, job.data.image.size),
         workers=workers,
         evaluation_rows=plan.evaluate.batch_rows,
         seed=job.train.seed,

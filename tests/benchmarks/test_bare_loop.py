@@ -12,7 +12,7 @@ from pictures import HEIGHT, QUALITY, WIDTH, list_pictures, mean_bytes, with_com
 from prepare_once import SIZE
 
 from orchestrator.images.decode import decode
-from orchestrator.images.resize import fit_image
+from orchestrator.images.frame import fit_image
 from orchestrator.images.store import encode
 from orchestrator.testing import photo
 

@@ -15,7 +15,7 @@ from orchestrator.images.geometry import HorizontalFlip, RandomCrop
 from orchestrator.plan.values import TrainPlan
 from orchestrator.spec.augment import SECTIONS
 from orchestrator.spec.load import load_job
-from orchestrator.stages.augmentation import augmentation_step
+from orchestrator.stages.augmentation import augmentation_step, view_of
 from orchestrator.stages.feed import Feed, FeedStart, epoch_order, spans
 from orchestrator.stages.in_process import batches_of
 from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, to_block
@@ -43,7 +43,8 @@ def feed(make_workshop: Make) -> Feed:
         threads=1,
     )
     steps = (RandomCrop(2), HorizontalFlip(0.5))
-    return Feed(data=data, manifest=manifest, workers=1, evaluation_rows=10, seed=5, window=2, steps=steps, train=plan)
+    view = view_of(manifest.image, manifest.image.size)
+    return Feed(data=data, manifest=manifest, view=view, workers=1, evaluation_rows=10, seed=5, window=2, steps=steps, train=plan)
 
 
 def key(batch: Batch) -> tuple[object, ...]:

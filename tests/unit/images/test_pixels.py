@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import DataError
 from orchestrator.images.augment import augment, augmentation_rng
+from orchestrator.images.frame import fit_image
 from orchestrator.images.geometry import HorizontalFlip, RandomCrop
-from orchestrator.images.resize import fit_image
 from orchestrator.images.step import Step
 from orchestrator.images.store import decode_stored, encode
 

@@ -71,6 +71,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
         (GOOD + "---\nname: b\n", "a second document begins here"),
         ("name: Pets\ndata: {source: images}\n", "lower-case letters"),
         ("name: pets\ndata: {source: images, split: {validation: 0.5, test: 0.5}}\n", "leave nothing to train on"),
+        (GOOD + "  image: {size: 64, store_size: 32}\n", "store_size 32 is smaller than size 64"),
+        (GOOD + "  image: {store: original, store_size: 256}\n", "originals are kept as they are"),
         ("a: " + "[" * 40 + "]" * 40 + "\n", "levels deep"),
         ("name: p\u202eets\n", "job.yaml:1"),
     ],
