@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ class ShardRows:
 class StoredRows:
     """What training and evaluation read of a shard."""
 
-    images: list[bytes]
+    images: list[memoryview]
+    """Parts of the memory that was read into."""
     paths: list[str]
     labels: NDArray[np.int64]
     ids: NDArray[np.uint8]
@@ -117,7 +119,17 @@ def read_rows(path: Path, rows: NDArray[np.int64] | None) -> StoredRows:
         StorageError: The shard is missing or damaged.
     """
     with _opened(path) as file:
-        return _from_table(_read_table(file, rows, TRAINING_COLUMNS))
+        table, within = _read_table(file, rows, TRAINING_COLUMNS)
+        ids = np.frombuffer(bytes.fromhex("".join(table["id"].to_pylist())), np.uint8).reshape(-1, 16)
+        images = [view for chunk in table["image"].chunks for view in _views(chunk.field("bytes"))]
+        paths = [name for chunk in table["image"].chunks for name in chunk.field("path").to_pylist()]
+        places = within.tolist()
+        return StoredRows(
+            images=[images[place] for place in places],
+            paths=[paths[place] for place in places],
+            labels=table["label"].to_numpy()[within],
+            ids=ids[within],
+        )
 
 
 def read_facts(path: Path) -> pa.Table:
@@ -128,7 +140,7 @@ def read_facts(path: Path) -> pa.Table:
     """
     with _opened(path) as file:
         names = [name for name in SCHEMA.names if name != "image"]
-        table = _read_table(file, ALL, ["image.path", *names])
+        table, _ = _read_table(file, ALL, ["image.path", *names])
         return table.select(names).append_column("path", table["image"].combine_chunks().field("path"))
 
 
@@ -143,8 +155,11 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         raise StorageError(f"the shard {path} is damaged: {error}", "delete the data folder and run the job again") from error
 
 
-def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None, columns: list[str]) -> pa.Table:
-    """Only the row groups that hold `rows`. Names, types and counts lie outside the pages, so no checksum covers them."""
+def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None, columns: list[str]) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The row groups that hold `rows`, and where those are in the table.
+
+    Names, types and counts lie outside the pages, so no checksum covers them.
+    """
     if file.schema_arrow != SCHEMA:
         raise ValueError(f"its columns are {file.schema_arrow.names}, their types {[str(kind) for kind in file.schema_arrow.types]}")
     groups = np.arange(file.num_row_groups) if rows is None else np.unique(rows // GROUP_ROWS)
@@ -153,17 +168,13 @@ def _read_table(file: pq.ParquetFile, rows: NDArray[np.int64] | None, columns: l
     if table.num_rows != expected:
         raise ValueError(f"{table.num_rows} rows where {expected} are announced")
     if rows is None:
-        return table
-    within = np.searchsorted(groups, rows // GROUP_ROWS) * GROUP_ROWS + rows % GROUP_ROWS
-    return table if len(within) == table.num_rows else table.take(pa.array(within))
+        return table, np.arange(expected)
+    return table, np.searchsorted(groups, rows // GROUP_ROWS) * GROUP_ROWS + rows % GROUP_ROWS
 
 
-def _from_table(table: pa.Table) -> StoredRows:
-    image = table["image"].combine_chunks()
-    ids = bytes.fromhex("".join(table["id"].to_pylist()))
-    return StoredRows(
-        images=image.field("bytes").to_pylist(),
-        paths=image.field("path").to_pylist(),
-        labels=table["label"].to_numpy(),
-        ids=np.frombuffer(ids, np.uint8).reshape(-1, 16),
-    )
+def _views(values: pa.BinaryArray) -> list[memoryview]:
+    """The values without a copy, which would cost as much as reading them again."""
+    _, offsets, content = values.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1].tolist()
+    whole = memoryview(content or b"").cast("B")
+    return [whole[start:stop] for start, stop in pairwise(bounds)]

@@ -17,6 +17,8 @@ from orchestrator.images.verdict import Reason, Rejection
 cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+Content = bytes | memoryview
+"""Of a file, or what is stored of one."""
 BACKGROUND = 255
 """Grey level that shows where a picture is transparent."""
 MIN_SIDE = 2
@@ -63,7 +65,7 @@ def refuse(header: Header, *, max_pixels: int, min_side: int, max_aspect: int) -
     return None
 
 
-def decode_frame(data: bytes, header: Header, choose: Choose, out: NDArray[np.uint8]) -> tuple[int, int] | Rejection:
+def decode_frame(data: Content, header: Header, choose: Choose, out: NDArray[np.uint8]) -> tuple[int, int] | Rejection:
     """Write the part of a picture that is asked for, decoding a JPEG no larger than that part needs.
 
     Args:
@@ -86,7 +88,7 @@ def decode_frame(data: bytes, header: Header, choose: Choose, out: NDArray[np.ui
     return now if reduction == 1 else header.upright
 
 
-def decode_pixels(data: bytes, header: Header, channels: int, reduction: int = 1) -> NDArray[np.uint8] | Rejection:
+def decode_pixels(data: Content, header: Header, channels: int, reduction: int = 1) -> NDArray[np.uint8] | Rejection:
     """The pixels behind a header that was not refused; of a JPEG, every second, fourth or eighth in both directions."""
     buffer = np.frombuffer(data, np.uint8)
     try:
@@ -99,7 +101,7 @@ def decode_pixels(data: bytes, header: Header, channels: int, reduction: int = 1
         reason = Reason.DECODE_OOM if error.code == cv2.Error.StsNoMem else Reason.CORRUPT
         return Rejection(reason, str(error).strip().splitlines()[-1][:200])
     if image is None:
-        return _name_damage(data, header)
+        return _name_damage(bytes(data), header)
     return image if channels == 3 else image[:, :, np.newaxis]  # noqa: PLR2004
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -82,6 +83,14 @@ class Frame:
 
 Choose = Callable[[int, int], Frame]
 """The frame for a picture of some height and width."""
+
+
+class Framing(ABC):
+    """A transform that chooses a part of the picture; as the first one of a job it does so before the picture is made smaller."""
+
+    @abstractmethod
+    def frame(self, height: int, width: int, size: int, rng: np.random.Generator) -> Frame:
+        """What becomes the image of (size, size) of a picture of that height and width."""
 
 
 def flat(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

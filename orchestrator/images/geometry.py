@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.images.frame import Frame, Window
+from orchestrator.images.frame import Frame, Framing, Window
 from orchestrator.images.step import Image, Range, Sometimes, shaped
 
 cv2.setNumThreads(0)
@@ -57,7 +57,7 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Framing):
     """A window of a random share of the area and a random ratio of the sides, brought to the size of the image (Szegedy et al. 2014)."""
 
     scale: Range

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import DataError
-from orchestrator.images.decode import read_flag
+from orchestrator.images.decode import Content, read_flag
 
 cv2.setNumThreads(0)
 
@@ -32,7 +32,7 @@ def encode(image: NDArray[np.uint8], store: str, jpeg_quality: int) -> bytes:
     return data.tobytes()
 
 
-def decode_stored(data: bytes, store: str, out: NDArray[np.uint8]) -> None:
+def decode_stored(data: Content, store: str, out: NDArray[np.uint8]) -> None:
     """Write a stored picture of the shape of `out`, (H, W, C) uint8, RGB or grey, in place.
 
     Args:
@@ -54,7 +54,7 @@ def decode_stored(data: bytes, store: str, out: NDArray[np.uint8]) -> None:
     out[...] = image.reshape(out.shape)
 
 
-def decode_picture(data: bytes, channels: int, reduction: int = 1) -> NDArray[np.uint8] | None:
+def decode_picture(data: Content, channels: int, reduction: int = 1) -> NDArray[np.uint8] | None:
     """A stored JPEG or PNG, as it lies there, whole or a JPEG reduced; None where there is none."""
     flag = read_flag(channels, reduction) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -64,6 +64,6 @@ def decode_picture(data: bytes, channels: int, reduction: int = 1) -> NDArray[np
     return image
 
 
-def unfit(data: bytes, store: str, shape: tuple[int, ...]) -> DataError:
+def unfit(data: Content, store: str, shape: tuple[int, ...]) -> DataError:
     """The error for stored bytes that are not what the manifest says."""
     return DataError(f"{len(data)} stored bytes do not hold a {store} picture of {shape}", "delete the data folder and run the job again")

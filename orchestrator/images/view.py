@@ -5,27 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.images.augment import augment
-from orchestrator.images.decode import decode_frame
-from orchestrator.images.frame import Choose, Frame, fit_frame
-from orchestrator.images.sniff import sniff
+from orchestrator.images.decode import Content, decode_frame
+from orchestrator.images.frame import Choose, Framing, fit_frame
+from orchestrator.images.sniff import Header, sniff
 from orchestrator.images.step import Step
 from orchestrator.images.store import decode_picture, decode_stored, encode, unfit
 from orchestrator.images.verdict import Rejection
 
-
-@runtime_checkable
-class Framing(Protocol):
-    """A transform that chooses a part of the picture; as the first one of a job it does so before the picture is made smaller."""
-
-    def frame(self, height: int, width: int, size: int, rng: np.random.Generator) -> Frame:
-        """What becomes the image of (size, size) of a picture of that height and width."""
-        ...
+HEAD_BYTES = 4096
+"""Where the header of nearly every file ends."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class View:
     fit: str
     """`crop`, `pad` or `squash`."""
 
-    def show(self, data: bytes, out: NDArray[np.uint8]) -> None:
+    def show(self, data: Content, out: NDArray[np.uint8]) -> None:
         """Write a picture as it is evaluated into `out`, (size, size, channels) uint8.
 
         Raises:
@@ -51,7 +44,7 @@ class View:
         """
         self._show(data, partial(fit_frame, size=self.size, fit=self.fit), out)
 
-    def show_augmented(self, data: bytes, out: NDArray[np.uint8], steps: Sequence[Step], rng: np.random.Generator) -> None:
+    def show_augmented(self, data: Content, out: NDArray[np.uint8], steps: Sequence[Step], rng: np.random.Generator) -> None:
         """Write a picture as it is trained on into `out`, (size, size, channels) uint8.
 
         Raises:
@@ -66,15 +59,15 @@ class View:
         if steps:
             out[...] = augment(out, steps, rng)
 
-    def to_png(self, data: bytes) -> bytes:
+    def to_png(self, data: Content) -> bytes:
         """A picture as it is evaluated, as a PNG file."""
         image: NDArray[np.uint8] = np.empty((self.size, self.size, self.channels), np.uint8)
         self.show(data, image)
         return encode(image, "png", 95)
 
-    def _show(self, data: bytes, choose: Choose, out: NDArray[np.uint8]) -> None:
+    def _show(self, data: Content, choose: Choose, out: NDArray[np.uint8]) -> None:
         if self.store == "original":
-            header = sniff(data)
+            header = _header_of(data)
             if isinstance(header, Rejection) or isinstance(decode_frame(data, header, choose, out), Rejection):
                 raise unfit(data, self.store, out.shape)
             return
@@ -86,7 +79,7 @@ class View:
         image = self._stored(data, frame.reduction if self.store == "jpeg" else 1)
         frame.moved(stored, (image.shape[0], image.shape[1])).fill(image, out)
 
-    def _stored(self, data: bytes, reduction: int) -> NDArray[np.uint8]:
+    def _stored(self, data: Content, reduction: int) -> NDArray[np.uint8]:
         """A whole stored picture, or a JPEG reduced."""
         shape = (-(-self.side // reduction), -(-self.side // reduction), self.channels)
         if self.store == "raw":
@@ -97,3 +90,9 @@ class View:
         if image is None or image.shape[:2] != shape[:2]:
             raise unfit(data, self.store, shape)
         return image.reshape(shape)
+
+
+def _header_of(data: Content) -> Header | Rejection:
+    """A copy of the first bytes is enough, unless a camera has put more before the size."""
+    header = sniff(bytes(data[:HEAD_BYTES]))
+    return sniff(bytes(data)) if isinstance(header, Rejection) else header

@@ -158,7 +158,7 @@ class _Shards:
         self._feed = feed
         self._paths = [feed.data / "shards" / shard.name for shard in feed.manifest.shards if shard.split == split]
         self._rows: dict[int, NDArray[np.int64]] = {}
-        self._columns: dict[int, tuple[list[bytes], NDArray[np.int64], NDArray[np.uint8]]] = {}
+        self._columns: dict[int, tuple[list[memoryview], NDArray[np.int64], NDArray[np.uint8]]] = {}
 
     def load(self, units: list[NDArray[np.int32]], rows: list[NDArray[np.int64]]) -> None:
         if not units:
@@ -188,7 +188,7 @@ class _Shards:
         return images, labels, ids
 
 
-def show_sample(feed: Feed, stored: bytes, sample_id: bytes, epoch: int | None, out: NDArray[np.uint8]) -> None:
+def show_sample(feed: Feed, stored: memoryview, sample_id: bytes, epoch: int | None, out: NDArray[np.uint8]) -> None:
     """Write what the model sees of a stored picture in an epoch, or without one as it is evaluated, into `out`.
 
     Raises:

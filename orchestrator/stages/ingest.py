@@ -7,11 +7,14 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
+from ray import ObjectRef
 from ray.data import DataContext, DataIterator, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
@@ -43,18 +46,26 @@ class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         per_task_row_limit: int | None = None,  # noqa: ARG002
         data_context: DataContext | None = None,  # noqa: ARG002
     ) -> list[ReadTask]:
-        return [_read_task(self._feed, span) for span in spans(self._feed)]
+        stored = ray.put(self._feed)  # once: the manifest of a large collection would outweigh every task
+        return [_read_task(stored, span) for span in spans(self._feed)]
 
 
-def _read_task(feed: Feed, span: Span) -> ReadTask:
+def _read_task(stored: ObjectRef[Feed], span: Span) -> ReadTask:
     metadata = BlockMetadata(num_rows=span.stop - span.first, size_bytes=None, input_files=None, exec_stats=None)
-    return ReadTask(lambda: _blocks(feed, span), metadata)
+    return ReadTask(lambda: _blocks(stored, span), metadata)
 
 
-def _blocks(feed: Feed, span: Span) -> Iterator[pa.Table]:
+@lru_cache(maxsize=1)
+def _fetched(stored: ObjectRef[Feed]) -> Feed:
+    """The feed, unpickled once in every process that reads."""
+    feed: Feed = ray.get(stored)
+    return feed
+
+
+def _blocks(stored: ObjectRef[Feed], span: Span) -> Iterator[pa.Table]:
     """The micro-batches; an error travels as the last block, because of an exception Ray Data delivers only the text."""
     try:
-        for batch in read_span(feed, span):
+        for batch in read_span(_fetched(stored), span):
             yield to_block(batch)
     except OrchestratorError as error:
         failed = Batch(-1, span.phase, span.epoch, -1, *NO_ROWS)
