@@ -1,4 +1,4 @@
-"""The verbs about data: fetch brings public data sets, verify looks for damage."""
+"""The verbs about data: fetch brings public data sets, preview shows what the model will see, verify looks for damage."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import HERE, AsJson, RootOption, open_root
-from orchestrator.errors import StorageError
+from orchestrator.cli.options import HERE, AsJson, JobFile, Overrides, RootOption, open_root
+from orchestrator.errors import JobError, Problem, StorageError
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(fetch)
+    app.command()(preview)
     app.command()(verify)
 
 
@@ -30,6 +31,42 @@ def fetch(
     from orchestrator.launch.fetch import fetch_first
 
     typer.echo(fetch_first((name, otherwise) if otherwise else (name,), root, offline=offline).folder)
+
+
+def preview(
+    job: JobFile,
+    overrides: Overrides = None,
+    images: Annotated[int, typer.Option(min=1, max=64, help="Images, of as many classes as possible.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, max=20, help="Epochs side by side; no more than train.epochs.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", dir_okay=False, help="The PNG to write; <name>.preview.png here when left out.")
+    ] = None,
+    root: RootOption = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write a contact sheet of what the model will see: a few training images as evaluated, and in several epochs.
+
+    Nothing has to be prepared, and Ray is not started.
+    """
+    from orchestrator.launch.preview import preview as look_ahead
+    from orchestrator.launch.preview import write_sheet
+    from orchestrator.reports.fields import visible
+    from orchestrator.spec.load import load_job
+
+    if out is not None and out.suffix.lower() != ".png":
+        raise JobError((Problem(f"--out {out}", "the sheet is a PNG file: give it a name that ends in .png"),))
+    spec = load_job(job, overrides or ()).job
+    previewed = look_ahead(spec, open_root(root), images, epochs, lambda line: typer.echo(line, err=True))
+    path = (out or Path(f"{spec.name}.preview.png")).resolve()
+    write_sheet(path, previewed)
+    if as_json:
+        shown = [{"id": image.id, "class": image.name, "path": image.path} for image in previewed]
+        facts = {"file": str(path), "epochs": len(previewed[0].pictures) - 1, "images": shown}
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for number, image in enumerate(previewed, start=1):
+        typer.echo(visible(f"{number:>2}  {image.name}  {image.path}"))
+    typer.echo(path)
 
 
 def verify(

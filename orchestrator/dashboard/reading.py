@@ -136,7 +136,7 @@ def _trials(folder: RunFolder) -> list[Path]:
 
 def _signature(folder: RunFolder) -> Signature:
     """Changes whenever the run does, or whoever works on it."""
-    files = [*sorted(folder.events.glob("*.jsonl")), folder.plan, folder.metrics, folder.mistakes, *_trials(folder)]
+    files = [*sorted(folder.events.glob("*.jsonl")), folder.plan, folder.preview, folder.metrics, folder.mistakes, *_trials(folder)]
     return (holder(folder.worked_on_as), *(_stamp(path) for path in files))
 
 

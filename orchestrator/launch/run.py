@@ -223,6 +223,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
     from orchestrator.stages.evaluate import evaluate_model
     from orchestrator.stages.health import show_health
     from orchestrator.stages.prepare import PrepareRequest, check_rejects, prepare_data
+    from orchestrator.stages.preview import show_preview
     from orchestrator.stages.train import train_model
 
     job, data = request.job.job, request.root.data / found.fingerprint
@@ -240,6 +241,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
         missing = WANTED[request.until] - finished_stages(folder)
         if "train" in missing:
             with stage(folder, "train", stop) as journal:
+                show_preview(folder, job, manifest, data)
                 train_model(job, plan, manifest, data, folder, engine, journal, stop)
         if missing & {"train", "evaluate"} and "evaluate" in WANTED[request.until]:
             with stage(folder, "evaluate", stop) as journal:

@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "health.json"
 
     @property
+    def preview(self) -> Path:
+        """A few training images as they are evaluated and as the first epochs are given them."""
+        return self.path / "preview.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -12,6 +12,7 @@ from orchestrator.record.journal import Event, read_events
 from orchestrator.reports.curves import fold_curves, fold_training
 from orchestrator.reports.fields import counts, encodable, number, text, whole
 from orchestrator.reports.health import parse_health
+from orchestrator.reports.preview import parse_preview
 from orchestrator.reports.study import fold_study
 from orchestrator.reports.timeline import STARTS, fold_failure, fold_stages, fold_status, work_seconds
 from orchestrator.reports.values import ClassReport, DataReport, DecisionReport, MetricsReport, RunReport
@@ -45,6 +46,7 @@ def fold(folder: RunFolder) -> RunReport:
         stages=fold_stages(events),
         data=_fold_data(events),
         health=_read_as(folder.health, parse_health, problems),
+        preview=_read_as(folder.preview, parse_preview, problems),
         training=fold_training(events, curves, whole(planned, "epochs")),
         epochs=curves.epochs,
         points=curves.points,

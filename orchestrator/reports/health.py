@@ -46,10 +46,10 @@ def _doubtful(content: Mapping[str, Any]) -> Doubtful:
 
 
 def _image(content: Mapping[str, Any]) -> PairImage:
-    return PairImage(text(content, "path"), text(content, "split"), text(content, "name"), _png(text(content, "png")))
+    return PairImage(text(content, "path"), text(content, "split"), text(content, "name"), embedded_png(text(content, "png")))
 
 
-def _png(encoded: str) -> str:
+def embedded_png(encoded: str) -> str:
     """Nothing but a PNG gets into a page."""
     try:
         is_png = base64.b64decode(encoded, validate=True).startswith(PNG_SIGNATURE)

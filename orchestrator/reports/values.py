@@ -237,6 +237,30 @@ class StudyReport:
 
 
 @dataclass(frozen=True)
+class PreviewImage:
+    """A training image as it is evaluated, and as each of the first epochs is given it."""
+
+    name: str
+    """Of its class."""
+    path: str
+    pictures: tuple[str, ...]
+    """PNG files in base64; empty where there is none."""
+
+
+@dataclass(frozen=True)
+class PreviewReport:
+    """What the model saw."""
+
+    headings: tuple[str, ...]
+    """Of the pictures of an image, in their order."""
+    size: int
+    """Side in pixels of what the model is given."""
+    shown: int
+    """Side in pixels of the pictures."""
+    images: tuple[PreviewImage, ...]
+
+
+@dataclass(frozen=True)
 class RunReport:
     """One run, whatever became of it."""
 
@@ -253,6 +277,7 @@ class RunReport:
     stages: tuple[StageReport, ...]
     data: DataReport | None
     health: HealthReport | None
+    preview: PreviewReport | None
     training: TrainingReport
     epochs: tuple[EpochReport, ...]
     points: tuple[ProgressPoint, ...]

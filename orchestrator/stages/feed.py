@@ -18,6 +18,7 @@ from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.order import EpochOrder, EvaluationOrder
 from orchestrator.dataset.shards import read_rows
 from orchestrator.images.augment import augmentation_rng
+from orchestrator.images.decode import Content
 from orchestrator.images.step import Step
 from orchestrator.images.view import View
 from orchestrator.plan.values import TrainPlan
@@ -174,7 +175,7 @@ class _Shards:
         self, units: NDArray[np.int32], rows: NDArray[np.int64], epoch: int | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
         """Images (M, H, W, C) uint8, labels (M,), ids (M, 16), in the order of `units` and `rows`; augmented where an epoch is given."""
-        view = self._feed.view
+        view, steps, seed = self._feed.view, self._feed.steps, self._feed.seed
         images = np.empty((len(rows), view.size, view.size, view.channels), np.uint8)
         labels = np.empty(len(rows), np.int64)
         ids = np.empty((len(rows), 16), np.uint8)
@@ -184,11 +185,13 @@ class _Shards:
             stored, stored_labels, stored_ids = self._columns[unit]
             labels[places], ids[places] = stored_labels[found], stored_ids[found]
             for place, row in zip(places.tolist(), found.tolist(), strict=True):
-                show_sample(self._feed, stored[row], stored_ids[row].tobytes(), epoch, images[place])
+                show_sample(view, steps, seed, stored[row], stored_ids[row].tobytes(), epoch, images[place])
         return images, labels, ids
 
 
-def show_sample(feed: Feed, stored: memoryview, sample_id: bytes, epoch: int | None, out: NDArray[np.uint8]) -> None:
+def show_sample(
+    view: View, steps: tuple[Step, ...], seed: int, stored: Content, sample_id: bytes, epoch: int | None, out: NDArray[np.uint8]
+) -> None:
     """Write what the model sees of a stored picture in an epoch, or without one as it is evaluated, into `out`.
 
     Raises:
@@ -196,6 +199,6 @@ def show_sample(feed: Feed, stored: memoryview, sample_id: bytes, epoch: int | N
         TrainingError: A transform of the user's failed.
     """
     if epoch is None:
-        feed.view.show(stored, out)
+        view.show(stored, out)
     else:
-        feed.view.show_augmented(stored, out, feed.steps, augmentation_rng(feed.seed, epoch, sample_id))
+        view.show_augmented(stored, out, steps, augmentation_rng(seed, epoch, sample_id))

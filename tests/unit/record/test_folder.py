@@ -30,6 +30,7 @@ def test_the_names_of_the_folder_are_those_that_other_programs_rely_on() -> None
         folder.predictions: "evaluation/predictions.parquet",
         folder.mistakes: "evaluation/mistakes.parquet",
         folder.weights: "model/weights.safetensors",
+        folder.preview: "preview.json",
         folder.report_json: "report.json",
         folder.report_html: "report.html",
         folder.stop_request: "stop",
