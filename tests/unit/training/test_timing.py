@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, make_feed, make_work
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from orchestrator.training import loop, trainer
 from orchestrator.training.batch import Batch
 from orchestrator.training.loop import train_worker
-from orchestrator.training.timing import PARTS, STEP_PARTS, Clock, Stopwatch, shares
+from orchestrator.training.timing import PARTS, STEP_PARTS, Clock, Stopwatch, clock_of, shares
 
 
 @dataclass
@@ -189,3 +190,22 @@ def test_real_clocks_add_up_to_no_more_than_the_epoch(tmp_path: Path, events: Ev
     for epoch in events.named("EpochFinished"):
         assert sum(epoch[f"{part}_s"] for part in PARTS) <= epoch["seconds"] + 0.001 * len(PARTS)
         assert epoch["compute_s"] > 0
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_waiting_counts_only_while_the_gpu_is_idle() -> None:
+    """What is asked of the GPU is measured without waiting for it, and while it works the feed may take its time."""
+    device = torch.device("cuda")
+    matrix = torch.randn(4096, 4096, device=device)
+    torch.cuda.synchronize()
+    watch = Stopwatch(clock_of(device))
+    with watch.measure("compute"):
+        for _ in range(50):
+            matrix = torch.nn.functional.normalize(matrix @ matrix)
+        asked = watch.elapsed
+    with watch.measure("wait"):
+        pass
+    parts = watch.parts()
+    assert parts["compute_s"] > asked
+    assert parts["wait_s"] < parts["compute_s"]
+    assert sum(parts.values()) <= watch.elapsed + 0.001 * len(PARTS)
