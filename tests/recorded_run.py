@@ -122,6 +122,10 @@ def record_epoch(worker: Journal, epoch: int, epochs: int) -> None:
             lr=0.05 * (1 + math.cos(math.pi * now / total)),
             images_per_s=2_100 + 90 * math.sin(now / 3),
             wait_share=0.04 + 0.02 * math.cos(now / 5),
+            transfer_share=0.01,
+            compute_share=0.82,
+            sync_share=0.06 + 0.01 * math.sin(now / 4),
+            checkpoint_share=0.01,
             eta_s=(total - now) * 0.12,
         )
     worker.record(
@@ -135,7 +139,9 @@ def record_epoch(worker: Journal, epoch: int, epochs: int) -> None:
         images=10_240,
         images_per_s=2_098.0,
         wait_s=1.1,
+        transfer_s=0.1,
         compute_s=21.4,
+        sync_s=0.2,
         validate_s=2.9,
         checkpoint_s=0.3,
     )

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -68,8 +68,29 @@ def prepare(
     _do_job(job, overrides, root, until="prepare", in_process=in_process)
 
 
-def train(job: JobFile, overrides: Overrides = None, root: RootOption = HERE, in_process: InProcess = False) -> None:
+def train(
+    job: JobFile,
+    overrides: Overrides = None,
+    feed: Annotated[
+        Literal["prepared", "synthetic"],
+        typer.Option(
+            help="synthetic: repeat one batch from memory, to learn how fast training could be if images cost nothing. "
+            "One epoch unless train.epochs=N is given; a run of its own, without a model."
+        ),
+    ] = "prepared",
+    root: RootOption = HERE,
+    in_process: InProcess = False,
+) -> None:
     """Prepare if needed, then train."""
+    if feed == "synthetic":
+        from orchestrator.launch.ceiling import measure_ceiling
+
+        outcome, ceiling = measure_ceiling(
+            job, overrides or (), open_root(root), in_process=in_process, command=_command(), watch=_watch, announce=_announce
+        )
+        _print_outcome(outcome)
+        typer.echo(f"ceiling {ceiling}")
+        return
     _do_job(job, overrides, root, until="train", in_process=in_process)
 
 
@@ -90,12 +111,13 @@ def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False
 
         resume_submitted(address, name)
         return
-    from orchestrator.launch.run import asked_before
+    from orchestrator.launch.run import asked_before, is_synthetic
     from orchestrator.spec.load import load_job
 
     folder = open_root(root).find_run(name)
     loaded = load_job(folder.resolved_job)
-    _do_loaded(loaded, root, until=asked_before(folder, loaded.job), in_process=in_process, name=folder.name)
+    until = asked_before(folder, loaded.job)
+    _do_loaded(loaded, root, until=until, in_process=in_process, name=folder.name, synthetic=is_synthetic(folder))
 
 
 def evaluate(
@@ -160,16 +182,21 @@ def _do_job(
     _do_loaded(load_job(job, overrides or ()), root, until=until, in_process=in_process, name=name, apply=apply)
 
 
-def _do_loaded(job: LoadedJob, root: Path, *, until: str, in_process: bool, name: str = "", apply: bool = False) -> None:
+def _do_loaded(
+    job: LoadedJob, root: Path, *, until: str, in_process: bool, name: str = "", apply: bool = False, synthetic: bool = False
+) -> None:
     from orchestrator.launch.run import RunRequest, everything, run_job, run_tuned
 
-    command = " ".join(["orchestrator", *sys.argv[1:]])
     wanted = everything(job.job) if until == "everything" else until
-    request = RunRequest(job, open_root(root), wanted, in_process, command, _watch, _announce, name)
+    request = RunRequest(job, open_root(root), wanted, in_process, _command(), _watch, _announce, name, synthetic)
     outcome = run_job(request)
     _print_outcome(outcome)
     if wanted == "all" or apply:
         _print_outcome(run_tuned(request, outcome.folder))
+
+
+def _command() -> str:
+    return " ".join(["orchestrator", *sys.argv[1:]])
 
 
 def _print_outcome(outcome: RunOutcome) -> None:

@@ -8,7 +8,7 @@ from orchestrator.dataset.manifest import read_manifest
 from orchestrator.durable import read_json
 from orchestrator.errors import JobError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, start_engine
-from orchestrator.launch.run import Watch, readable_images, stage
+from orchestrator.launch.run import Watch, is_synthetic, readable_images, stage
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, make_plan, with_workers
 from orchestrator.record.folder import Root, RunFolder
@@ -45,6 +45,9 @@ def evaluate_run(
     """
     from orchestrator.stages.evaluate import evaluate_model
 
+    if is_synthetic(folder):
+        what = "was trained on one batch from memory, to measure speed: it has no model"
+        raise JobError((Problem(str(folder.path), what),), "train the job itself: orchestrator run JOB")
     if not folder.weights.is_file():
         raise JobError((Problem(str(folder.path), "has no trained model yet"),), f"orchestrator resume {folder.name}")
     loaded = load_job(folder.resolved_job)

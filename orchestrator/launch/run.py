@@ -19,12 +19,12 @@ from orchestrator.errors import Interrupted, JobError, OrchestratorError, Proble
 from orchestrator.launch.cluster import reached_cluster, start_engine
 from orchestrator.launch.images import FoundImages, find_images
 from orchestrator.launch.signals import stopping_on_signals
-from orchestrator.plan.make import DataFacts, make_plan
+from orchestrator.plan.make import DataFacts, as_synthetic, make_plan
 from orchestrator.plan.values import ClusterShape, Plan
 from orchestrator.record.folder import Root, RunFolder
 from orchestrator.record.journal import Journal, read_events
 from orchestrator.record.lock import locked
-from orchestrator.reports.fold import RunReport, fold
+from orchestrator.reports.fold import SYNTHETIC, RunReport, fold
 from orchestrator.reports.summary import write_report
 from orchestrator.spec.job import JobSpec, resolved
 from orchestrator.spec.load import LoadedJob, load_job
@@ -41,6 +41,8 @@ WANTED: dict[str, frozenset[str]] = {
     "all": frozenset(STAGES),
 }
 """What the user may ask for, and the stages that it takes."""
+SYNTHETIC_SUFFIX = "-synthetic"
+SYNTHETIC_MARK = "# train --feed synthetic: one batch from memory, over and over; measures speed, its accuracy means nothing\n"
 Watch = Callable[[Path], AbstractContextManager[None]]
 """Shows the events of a folder while the context lasts."""
 
@@ -59,6 +61,8 @@ class RunRequest:
     announce: Callable[[str], None]
     name: str = ""
     """The run's name where it is given; made from the job and its images where it is empty."""
+    synthetic: bool = False
+    """Train on one batch from memory, to measure speed."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def run_name(job: JobSpec, fingerprint: str) -> str:
     return f"{job.name}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
 
 
-def plan_job(job: LoadedJob, root: Root, shape: ClusterShape, name: str = "") -> tuple[Plan, RunFolder, FoundImages]:
+def plan_job(
+    job: LoadedJob, root: Root, shape: ClusterShape, name: str = "", *, synthetic: bool = False
+) -> tuple[Plan, RunFolder, FoundImages]:
     """Everything that is decided before the start, without doing it.
 
     Raises:
@@ -85,9 +91,9 @@ def plan_job(job: LoadedJob, root: Root, shape: ClusterShape, name: str = "") ->
     """
     found = find_images(job.job.data, root.data)
     plan = make_plan(job.job, current_facts(root, found), shape, str(job.path))
-    folder = root.run(name or run_name(job.job, found.fingerprint))
+    folder = root.run(name or run_name(job.job, found.fingerprint) + (SYNTHETIC_SUFFIX if synthetic else ""))
     check_same_work(folder, job.job, found.fingerprint)
-    return plan, folder, found
+    return (as_synthetic(plan) if synthetic else plan), folder, found
 
 
 def check_same_work(folder: RunFolder, job: JobSpec, fingerprint: str) -> None:
@@ -121,7 +127,7 @@ def run_job(request: RunRequest) -> RunOutcome:
     """
     check_tuning(request)
     with reached_cluster(request.root, request.job.job.data.source, in_process=request.in_process) as reached:
-        plan, folder, found = plan_job(request.job, request.root, reached.shape, request.name)
+        plan, folder, found = plan_job(request.job, request.root, reached.shape, request.name, synthetic=request.synthetic)
         if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
             return RunOutcome(folder, fold(folder), reused=True)
         with locked(folder.path):
@@ -140,6 +146,8 @@ def everything(job: JobSpec) -> str:
 
 def asked_before(folder: RunFolder, job: JobSpec) -> str:
     """What a run that is resumed was started for."""
+    if is_synthetic(folder):
+        return "train"
     asked = [event.get("until") for event in read_events(folder.events) if event["event"] in ("RunStarted", "RunContinued")]
     return "tune" if asked[-1:] == ["tune"] else everything(job)
 
@@ -160,10 +168,17 @@ def check_tuning(request: RunRequest) -> None:
         raise JobError((Problem(where, what),), "pip install optuna, or use tune.search=random")
 
 
+def is_synthetic(folder: RunFolder) -> bool:
+    """Whether a run was started to measure speed on one batch from memory."""
+    return any(event.get("feed") == SYNTHETIC for event in read_events(folder.events) if event["event"] == "RunStarted")
+
+
 def finished_stages(folder: RunFolder) -> set[str]:
     """The stages whose results are complete and on disk."""
     finished = {str(event["stage"]) for event in read_events(folder.events) if event["event"] == "StageFinished"}
     results = {"train": folder.weights, "evaluate": folder.metrics, "tune": folder.tuned_job}
+    if is_synthetic(folder):
+        del results["train"]  # it leaves no model
     return {stage for stage in finished if stage not in results or results[stage].is_file()}
 
 
@@ -171,8 +186,9 @@ def write_request(request: RunRequest, folder: RunFolder) -> None:
     """What the user wrote, and what it means; a continued run keeps what it was started with."""
     if folder.job.is_file() and folder.resolved_job.is_file():
         return
-    write_atomically(folder.job, request.job.text.encode())
-    write_atomically(folder.resolved_job, dump_yaml(resolved(request.job.job)).encode())
+    mark = SYNTHETIC_MARK if request.synthetic else ""
+    write_atomically(folder.job, (mark + request.job.text).encode())
+    write_atomically(folder.resolved_job, (mark + dump_yaml(resolved(request.job.job))).encode())
 
 
 def run_tuned(request: RunRequest, folder: RunFolder) -> RunOutcome:
@@ -192,6 +208,7 @@ def recorded(folder: RunFolder, request: RunRequest, dashboard: str) -> Iterator
         version=__version__,
         command=request.command,
         until=request.until,
+        feed=SYNTHETIC if request.synthetic else "prepared",
         ray_dashboard=dashboard,
     )
     started = time.perf_counter()
@@ -237,6 +254,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
             show_health(folder, data, manifest, journal)
         facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
         plan = make_plan(job, facts, plan.cluster, str(request.job.path))
+        plan = as_synthetic(plan) if request.synthetic else plan
         write_json(folder.plan, plan.to_json())
         missing = WANTED[request.until] - finished_stages(folder)
         if "train" in missing:

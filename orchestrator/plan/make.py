@@ -172,6 +172,12 @@ def with_workers(plan: Plan, workers: int) -> Plan:
     return replace(plan, train=replace(plan.train, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus))))
 
 
+def as_synthetic(plan: Plan) -> Plan:
+    """The same plan, fed from memory."""
+    decision = Decision("feed", "synthetic", "one batch over and over, from memory: it measures speed, its accuracy means nothing")
+    return replace(plan, synthetic=True, decisions=(*plan.decisions, decision))
+
+
 def _describe_images(facts: DataFacts) -> str:
     splits = ", ".join(f"{name} {count:,}" for name, count in facts.images.items())
     return f"{format_count(sum(facts.images.values()), 'image')} in {format_count(len(facts.classes), 'class', 'classes')}: {splits}"

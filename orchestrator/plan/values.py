@@ -107,6 +107,8 @@ class Plan:
     evaluate: EvaluatePlan
     decisions: tuple[Decision, ...]
     tune: TunePlan | None = None
+    synthetic: bool = False
+    """Every step takes one batch from memory: the run measures speed and leaves no model."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,6 +4,7 @@ The thresholds are shares of time below which turning the knob could not be felt
 
 * prepare is named when it took more than half of the run and was not reused: no other stage can win as much;
 * waiting for images when it takes 10 % or more of the time in epochs: a faster feed would save that share;
+* copying images to the device, and synchronising the workers, at the same 10 %;
 * validation at 25 %: below that it costs less than one more epoch in four;
 * checkpoints at 10 %;
 * otherwise computing, when it takes at least half of the time in epochs;
@@ -16,7 +17,7 @@ When several parts pass their threshold the largest is named.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 
 from orchestrator.reports.values import EpochReport, RunReport
@@ -24,10 +25,13 @@ from orchestrator.reports.values import EpochReport, RunReport
 PREPARE_SHARE = 0.5
 STUDY_SHARE = 0.5
 WAIT_SHARE = 0.10
+TRANSFER_SHARE = 0.10
+SYNC_SHARE = 0.10
 VALIDATE_SHARE = 0.25
 CHECKPOINT_SHARE = 0.10
 COMPUTE_SHARE = 0.5
 EPOCHS_TO_LEAVE_OUT_FIRST = 3
+SYNC_KNOB = "raise train.batch, so that gradients are exchanged less often, or set fewer train.workers; the slowest one sets the pace"
 NOT_MEASURED = "not measured: nothing has run long enough yet"
 
 
@@ -36,7 +40,9 @@ class Shares:
     """Where the time of training went; together at most 1."""
 
     wait: float
+    transfer: float
     compute: float
+    sync: float
     validate: float
     checkpoint: float
 
@@ -58,14 +64,15 @@ def name_limit(report: RunReport) -> str:
 
 def epoch_shares(epochs: Sequence[EpochReport]) -> Shares | None:
     """`None` while no epoch was measured."""
-    measured = [epoch for epoch in epochs if epoch.wait_s is not None and epoch.compute_s is not None]
-    if len(measured) >= EPOCHS_TO_LEAVE_OUT_FIRST:
-        measured = measured[1:]
-    wait, compute, validate, checkpoint = (
-        sum(getattr(epoch, part) or 0.0 for epoch in measured) for part in ("wait_s", "compute_s", "validate_s", "checkpoint_s")
-    )
-    total = max(sum(epoch.seconds or 0.0 for epoch in measured), wait + compute + validate + checkpoint)
-    return Shares(wait / total, compute / total, validate / total, checkpoint / total) if total > 0 else None
+    measured = without_first([epoch for epoch in epochs if epoch.wait_s is not None and epoch.compute_s is not None])
+    parts = {field.name: sum(getattr(epoch, f"{field.name}_s") or 0.0 for epoch in measured) for field in fields(Shares)}
+    total = max(sum(epoch.seconds or 0.0 for epoch in measured), sum(parts.values()))
+    return Shares(**{name: seconds / total for name, seconds in parts.items()}) if total > 0 else None
+
+
+def without_first(epochs: Sequence[EpochReport]) -> Sequence[EpochReport]:
+    """The epochs that speak for the others."""
+    return epochs[1:] if len(epochs) >= EPOCHS_TO_LEAVE_OUT_FIRST else epochs
 
 
 def _prepare_dominates(report: RunReport) -> bool:
@@ -93,6 +100,8 @@ def _training_sentence(shares: Shares, device: str) -> str:
     compute = (shares.compute, COMPUTE_SHARE, "computing", _compute_knob(device))
     avoidable = [
         (shares.wait, WAIT_SHARE, "waiting for images", "set data.image.store: raw, or give the run more CPUs per training worker"),
+        (shares.transfer, TRANSFER_SHARE, "copying images to the device", "a smaller data.image.size means fewer bytes for each"),
+        (shares.sync, SYNC_SHARE, "synchronising the workers", SYNC_KNOB),
         (shares.validate, VALIDATE_SHARE, "validation", "lower data.split.validation"),
         (shares.checkpoint, CHECKPOINT_SHARE, "saving checkpoints", "raise train.checkpoint_s, or keep the run folder on faster storage"),
     ]

@@ -49,7 +49,9 @@ def _epoch_report(event: Event, epoch: int) -> EpochReport:
         seconds=number(event, "seconds"),
         images_per_s=number(event, "images_per_s"),
         wait_s=number(event, "wait_s"),
+        transfer_s=number(event, "transfer_s"),
         compute_s=number(event, "compute_s"),
+        sync_s=number(event, "sync_s"),
         validate_s=number(event, "validate_s"),
         checkpoint_s=number(event, "checkpoint_s"),
     )
@@ -63,6 +65,7 @@ def _progress_point(event: Event, step: int) -> ProgressPoint:
         lr=number(event, "lr"),
         images_per_s=number(event, "images_per_s"),
         wait_share=number(event, "wait_share"),
+        sync_share=number(event, "sync_share"),
         eta_s=number(event, "eta_s"),
     )
 

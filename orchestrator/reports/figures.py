@@ -31,10 +31,17 @@ def curve_figures(report: RunReport) -> tuple[Figure, ...]:
             ("train", lambda epoch: _percent(epoch.train_accuracy)),
             ("validation", lambda epoch: _percent(epoch.validation_accuracy)),
         ),
-        _by_step("Loss by step", "training loss", points, lambda point: point.loss),
-        _by_step("Learning rate", "learning rate", points, lambda point: point.lr),
-        _by_step("Speed", "images per second", points, lambda point: point.images_per_s, from_zero=True),
-        _by_step("Waiting for images", "share of the time, %", points, lambda point: _percent(point.wait_share), from_zero=True),
+        _by_step("Loss by step", "training loss", points, ("training loss", lambda point: point.loss)),
+        _by_step("Learning rate", "learning rate", points, ("learning rate", lambda point: point.lr)),
+        _by_step("Speed", "images per second", points, ("images per second", lambda point: point.images_per_s), from_zero=True),
+        _by_step(
+            "Time not spent computing",
+            "share, %",
+            points,
+            ("waiting for images", lambda point: _percent(point.wait_share)),
+            ("synchronising", lambda point: _percent(point.sync_share)),
+            from_zero=True,
+        ),
     )
     return tuple(figure for figure in figures if figure.svg)
 
@@ -45,9 +52,13 @@ def _by_epoch(title: str, y_label: str, epochs: Sequence[EpochReport], *lines: t
 
 
 def _by_step(
-    title: str, y_label: str, points: Sequence[ProgressPoint], value: Callable[[ProgressPoint], float | None], *, from_zero: bool = False
+    title: str,
+    y_label: str,
+    points: Sequence[ProgressPoint],
+    *lines: tuple[str, Callable[[ProgressPoint], float | None]],
+    from_zero: bool = False,
 ) -> Figure:
-    series = [Series(y_label, _pairs((point.global_step, value(point)) for point in points))]
+    series = [Series(name, _pairs((point.global_step, value(point)) for point in points)) for name, value in lines]
     return Figure(title, line_chart(title, series, x_label="step", y_label=y_label, from_zero=from_zero))
 
 

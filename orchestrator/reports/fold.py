@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from orchestrator.reports.values import ClassReport, DataReport, DecisionReport,
 
 Value = TypeVar("Value")
 
+SYNTHETIC = "synthetic"
+"""What a start says of its feed when one batch from memory stands for the images."""
+
 __all__ = ["RunReport", "fold"]
 
 
@@ -32,11 +36,14 @@ def fold(folder: RunFolder) -> RunReport:
     plan = _read_mapping(folder.plan, problems) or {}
     planned: Mapping[str, Any] = plan.get("train") or {}
     curves = fold_curves(events, whole(planned, "steps_per_epoch"))
+    training = fold_training(events, curves, whole(planned, "epochs"))
     begun = [event for event in events if event["event"] in STARTS]
     last_start: Event = begun[-1] if begun else {}
+    synthetic = text(last_start, "feed") == SYNTHETIC
     return RunReport(
         run=encodable(folder.name),
         job=text(last_start, "job"),
+        synthetic=synthetic,
         status=fold_status(events),
         version=text(last_start, "version"),
         command=text(last_start, "command"),
@@ -47,7 +54,7 @@ def fold(folder: RunFolder) -> RunReport:
         data=_fold_data(events),
         health=_read_as(folder.health, parse_health, problems),
         preview=_read_as(folder.preview, parse_preview, problems),
-        training=fold_training(events, curves, whole(planned, "epochs")),
+        training=replace(training, best_epoch=None, best_validation_accuracy=None) if synthetic else training,
         epochs=curves.epochs,
         points=curves.points,
         metrics=_read_as(folder.metrics, _metrics, problems),

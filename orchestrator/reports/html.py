@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from orchestrator.reports.bottleneck import epoch_shares, name_limit
+from orchestrator.reports.ceiling import SYNTHETIC_NOTE, training_speed
 from orchestrator.reports.confusion import matrix_rows, top_confusions
 from orchestrator.reports.figures import curve_figures
 from orchestrator.reports.health import health_findings
@@ -80,6 +81,7 @@ def run_parts(report: RunReport, mistakes: Sequence[Mistake]) -> dict[str, Any]:
         "report": report,
         "status": report.status,
         "limit": name_limit(report),
+        "note": SYNTHETIC_NOTE if report.synthetic else "",
         "headline": headline(report),
         "facts": headline_facts(report),
         "segments": segments(report),
@@ -128,7 +130,10 @@ def moment(seconds: float | None) -> str:
 
 
 def headline(report: RunReport) -> Fact:
-    """The one number: the accuracy of the evaluation, or the best so far."""
+    """The one number: the accuracy of the evaluation, or the best so far; of a synthetic run the speed."""
+    if report.synthetic:
+        speed = training_speed(report)
+        return Fact("images per second, from memory", ABSENT if speed is None else f"{speed:,.0f}")
     if report.metrics:
         return Fact(f"{report.metrics.split} accuracy, {format_count(report.metrics.rows, 'image')}", percent(report.metrics.accuracy, 2))
     if report.study and report.study.after is not None:

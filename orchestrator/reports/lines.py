@@ -7,6 +7,9 @@ from orchestrator.reports.fields import epoch_number, number, text, visible, who
 from orchestrator.reports.study import parameters_of
 from orchestrator.units import format_count, format_duration
 
+NOTABLE = 0.05
+"""Share of the time from which on synchronising the workers is shown."""
+
 
 class Told:
     """What earlier events told that later lines repeat."""
@@ -106,6 +109,7 @@ def _passing_facts(event: Event, told: Told) -> str:
             _percent("validation accuracy", told.validation_accuracy),
             _speed(event),
             _percent("waiting for data", number(event, "wait_share"), digits=0),
+            _synchronising(event),
             _left(event),
         )
     if kind == "TrialReported":
@@ -141,6 +145,12 @@ def _rejects(event: Event) -> str:
 def _speed(event: Event) -> str:
     speed = number(event, "images_per_s")
     return "" if speed is None else f"{speed:,.0f} images/s"
+
+
+def _synchronising(event: Event) -> str:
+    """Only where it is worth a word."""
+    share = number(event, "sync_share")
+    return "" if share is None or share < NOTABLE else _percent("synchronising", share, digits=0)
 
 
 def _left(event: Event) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.durable import write_atomically, write_json
 from orchestrator.record.folder import RunFolder
-from orchestrator.reports.bottleneck import name_limit
+from orchestrator.reports.bottleneck import epoch_shares, name_limit
 from orchestrator.reports.fold import fold
 from orchestrator.reports.html import report_html
 from orchestrator.reports.mistakes import Mistake, read_mistakes
@@ -23,6 +23,7 @@ def report_json(report: RunReport) -> dict[str, Any]:
     return {
         "run": report.run,
         "job": report.job,
+        "synthetic": report.synthetic,
         "status": report.status,
         "seconds": round(report.seconds, 3),
         "stages": {stage.name: {"state": stage.state, "seconds": round(stage.seconds, 3)} for stage in report.stages},
@@ -34,6 +35,7 @@ def report_json(report: RunReport) -> dict[str, Any]:
             "best_epoch": report.training.best_epoch,
             "best_validation_accuracy": report.training.best_validation_accuracy,
             "images_per_s": report.epochs[-1].images_per_s if report.epochs else None,
+            "time": asdict(shares) if (shares := epoch_shares(report.epochs)) else None,
         },
         "metrics": {name: value for name, value in metrics.items() if name not in LONG_METRICS},
         "study": asdict(report.study) if report.study else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.reports.bottleneck import name_limit
+from orchestrator.reports.ceiling import SYNTHETIC_NOTE
 from orchestrator.reports.fields import visible
 from orchestrator.reports.health import health_findings
 from orchestrator.reports.values import MetricsReport, RunReport, StageReport, StudyReport
@@ -15,6 +16,7 @@ def report_text(report: RunReport) -> str:
     """A few plain lines without colours or control characters."""
     lines = [f"{visible(report.run)}  {report.status}, {format_duration(report.seconds)} at work"]
     lines += [_line(stage.name, _stage_text(stage, report)) for stage in report.stages if stage.state != "waiting"]
+    lines += [_line("feed", SYNTHETIC_NOTE)] if report.synthetic else []
     if report.health and (findings := health_findings(report.health)):
         lines.append(_line("look at", "; ".join(findings)))
     if report.metrics:

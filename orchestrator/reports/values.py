@@ -122,7 +122,9 @@ class EpochReport:
     seconds: float | None
     images_per_s: float | None
     wait_s: float | None
+    transfer_s: float | None
     compute_s: float | None
+    sync_s: float | None
     validate_s: float | None
     checkpoint_s: float | None
 
@@ -138,6 +140,7 @@ class ProgressPoint:
     lr: float | None
     images_per_s: float | None
     wait_share: float | None
+    sync_share: float | None
     eta_s: float | None
 
 
@@ -266,6 +269,8 @@ class RunReport:
 
     run: str
     job: str
+    synthetic: bool
+    """Trained on one batch from memory: the speed is what it tells, the accuracy means nothing."""
     status: RunStatus
     version: str
     command: str

@@ -46,6 +46,8 @@ class GroupWork:
     """Where Ray Train keeps its own records."""
     saves_on_stop: bool
     """The workers see the wish to stop themselves, and save before they end."""
+    repeats: bool = False
+    """Each worker repeats one batch from memory, with the shapes and in the order of the feed."""
 
 
 class Engine(Protocol):

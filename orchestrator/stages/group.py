@@ -21,6 +21,7 @@ from orchestrator.stages.cluster import answering_shape
 from orchestrator.stages.engine import GroupWork
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
 from orchestrator.stages.stopping import StopRequest
+from orchestrator.stages.synthetic import repeated_batches
 
 COLLECTIVE_TIMEOUT_S = 300
 """After this long without an answer from a peer a worker gives up."""
@@ -82,9 +83,11 @@ def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer
     """Ray Train's description of the group."""
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
+    make_feed = partial(work.make_feed, plan.workers)
+    repeated = make_feed() if work.repeats else None
     return TorchTrainer(
         _run_worker,
-        train_loop_config={"work": work.run_one_worker, "settings": work.settings, "threads": plan.threads},
+        train_loop_config={"work": work.run_one_worker, "settings": work.settings, "threads": plan.threads, "repeated": repeated},
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources, placement_strategy=strategy
         ),
@@ -94,7 +97,7 @@ def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer
             storage_path=str(work.storage),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
-        datasets={"feed": dataset_factory(partial(work.make_feed, plan.workers))},
+        datasets={} if work.repeats else {"feed": dataset_factory(make_feed)},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
     )
 
@@ -102,8 +105,10 @@ def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer
 def _run_worker(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
     torch.set_num_threads(config["threads"])
-    shard = ray.train.get_dataset_shard("feed")
-    return config["work"](config["settings"], batches_of_rank(shard, context.get_world_rank(), context.get_world_size()))
+    rank, workers, repeated = context.get_world_rank(), context.get_world_size(), config["repeated"]
+    if repeated is not None:
+        return config["work"](config["settings"], repeated_batches(repeated, rank))
+    return config["work"](config["settings"], batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers))
 
 
 def find_cause(error: TrainingFailedError) -> BaseException:

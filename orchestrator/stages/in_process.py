@@ -14,6 +14,7 @@ from orchestrator.stages.engine import GroupWork, PrepareWork
 from orchestrator.stages.feed import Feed, read_span, spans
 from orchestrator.stages.prepare import prepare_unit
 from orchestrator.stages.stopping import StopRequest
+from orchestrator.stages.synthetic import repeated_batches
 from orchestrator.training.batch import Batch
 
 
@@ -26,7 +27,8 @@ class InProcessEngine:
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:  # noqa: ARG002 -- nothing can be lost
         journal.record("AttemptStarted", attempt=1, workers=1)
         torch.set_num_threads(work.plan.threads)
-        return work.run_one_worker(work.settings, batches_of(work.make_feed(1)))
+        feed = work.make_feed(1)
+        return work.run_one_worker(work.settings, repeated_batches(feed, 0) if work.repeats else batches_of(feed))
 
 
 def batches_of(feed: Feed) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -67,10 +68,20 @@ def train_model(
         make_feed=partial(training_feed, job, plan, manifest, data, folder.checkpoints),
         storage=folder.attempts,
         saves_on_stop=True,
+        repeats=plan.synthetic,
     )
     result: TrainResult = engine.run_group(group, journal, stop, ATTEMPTS)
     if result.stopped:
         raise Interrupted("stopped; a checkpoint of the last step is saved", f"orchestrator resume {folder.name}")
+    if plan.synthetic:
+        forget_model(folder)
+
+
+def forget_model(folder: RunFolder) -> None:
+    """Leave nothing that could be taken for a trained model."""
+    for place in (folder.model, folder.checkpoints):
+        if place.exists():
+            shutil.rmtree(place)
 
 
 def training_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, checkpoints: Path, workers: int) -> Feed:

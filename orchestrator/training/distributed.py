@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,12 +19,30 @@ def world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """Average gradients over the workers; buffers are averaged at the end of an epoch instead of sent at every step."""
-    if world()[1] == 1:
+def wrap(model: nn.Module, device: torch.device, on_last_gradient: Callable[[], object]) -> nn.Module:
+    """Average gradients over the workers; buffers are averaged at the end of an epoch instead of sent at every step.
+
+    Args:
+        model: On `device`.
+        device: What this worker computes on.
+        on_last_gradient: Called in every step that exchanges gradients when this worker has computed all of its own, on the thread
+            that computes them; what follows until backward returns is waiting for the exchange. Never called for a single worker.
+    """
+    workers = world()[1]
+    if workers == 1:
         return model
+
+    def exchange(bucket: Any) -> Any:
+        """The mean over all workers of a bucket of gradients, to come."""
+        if bucket.is_last():
+            on_last_gradient()
+        gradients = bucket.buffer().mul_(1 / workers)  # as DDP does it: the same bits as without this hook
+        return dist.all_reduce(gradients, async_op=True).get_future().then(lambda done: done.value()[0])
+
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    wrapped = DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    wrapped.register_comm_hook(None, lambda _, bucket: exchange(bucket))  # DDP would compare annotations to its own classes
+    return wrapped
 
 
 def unwrap(model: nn.Module) -> nn.Module:

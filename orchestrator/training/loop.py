@@ -20,7 +20,7 @@ from orchestrator.training.checkpoint import CheckpointStore, Position
 from orchestrator.training.distributed import all_reduce_max, check_same_weights
 from orchestrator.training.export import write_model
 from orchestrator.training.models import count_parameters
-from orchestrator.training.timing import Stopwatch
+from orchestrator.training.timing import PARTS, shares
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.work import Control, Record, TrainResult, TrainWork
 
@@ -51,9 +51,9 @@ class _Loop:
         self.store = CheckpointStore(work.checkpoints)
         self.leads = self.trainer.rank == 0
         self.record: Record = record if self.leads else lambda *_, **__: None
-        self.watch = Stopwatch()
+        self.watch = self.trainer.watch
         self.saved_at = self.shown_at = time.perf_counter()
-        self.shown = (0, 0.0)
+        self.shown = (0, dict.fromkeys(PARTS, 0.0))
         self.losses: list[float] = []
 
     def run(self) -> TrainResult:
@@ -90,11 +90,11 @@ class _Loop:
     def _train_epoch(self) -> bool:
         """Train the rest of an epoch; False when somebody asked to stop before its end."""
         plan, trainer = self.work.plan, self.trainer
-        self.watch = Stopwatch()
-        self.shown_at, self.shown = time.perf_counter(), (trainer.position.step, 0.0)
+        self.watch = trainer.start_watch()
+        self.shown_at, self.shown = time.perf_counter(), (trainer.position.step, self.watch.seconds())
         first = trainer.position.step
         while trainer.position.step < plan.steps_per_epoch:
-            loss = trainer.train_step(self.feed, self.watch)
+            loss = trainer.train_step(self.feed)
             stop, save = self._agree(loss)
             self.losses.append(loss)
             self._show()
@@ -109,7 +109,7 @@ class _Loop:
         """What all workers do next; rank 0 knows the clock and the wish to stop, each knows its own loss."""
         due = self.leads and time.perf_counter() - self.saved_at >= self.work.job.train.checkpoint_s
         wish = self.leads and self.control.stop_requested()
-        with self.watch.measure("compute"):
+        with self.watch.measure("sync"):
             stop, save, broken = all_reduce_max([int(wish), int(due), int(not math.isfinite(loss))], self.trainer.device)
         if broken:
             position = self.trainer.position
@@ -123,7 +123,7 @@ class _Loop:
         train_loss, train_accuracy = trainer.end_epoch()
         digest = check_same_weights(trainer.wrapped)
         self.record("WeightsVerified", epoch=epoch, sha256=digest, workers=trainer.workers)
-        found = trainer.validate(self.feed, self._validation_batches(), self.watch)
+        found = trainer.validate(self.feed, self._validation_batches())
         self._keep_model(epoch, None if found is None else found[1])
         trainer.begin_epoch(epoch + 1)
         self._save(trainer.position)
@@ -172,9 +172,9 @@ class _Loop:
         seconds = now - self.shown_at
         if not self.leads or seconds < PROGRESS_EVERY_S:
             return
-        step_before, wait_before = self.shown
+        step_before, parts_before = self.shown
         steps = position.step - step_before
-        wait = self.watch.seconds["wait"]
+        parts = self.watch.seconds()
         self.record(
             "Progress",
             epoch=position.epoch,
@@ -185,8 +185,8 @@ class _Loop:
             loss=sum(self.losses) / len(self.losses),
             lr=self.trainer.learning_rate,
             images_per_s=round(steps * plan.micro_batches * plan.micro_batch_rows / seconds, 1),
-            wait_share=round((wait - wait_before) / seconds, 4),
             eta_s=round((plan.total_steps - position.global_step) * seconds / max(1, steps), 1),
+            **shares(parts_before, parts, seconds),
         )
-        self.shown_at, self.shown = now, (position.step, wait)
+        self.shown_at, self.shown = now, (position.step, parts)
         self.losses.clear()

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,7 +19,7 @@ from orchestrator.training.distributed import average_buffers, gather_buffers, s
 from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize, to_device
 from orchestrator.training.optim import build_optimizer, learning_rate, set_learning_rate
-from orchestrator.training.timing import Stopwatch, Sums
+from orchestrator.training.timing import Stopwatch, Sums, clock_of
 from orchestrator.training.work import TrainWork
 
 
@@ -40,18 +41,24 @@ class Trainer:
         self.best_epoch = 0
         self.best_accuracy: float | None = None
         self.sums = Sums()
-        self.wrapped = wrap(self.model, self.device)
+        self.watch = self.start_watch()
+        self.wrapped = wrap(self.model, self.device, on_last_gradient=lambda: self.watch.switch("sync"))
 
     @property
     def micro_batches(self) -> int:
         """Micro-batches of a global step that this worker takes."""
         return self.work.plan.micro_batches // self.workers
 
-    def train_step(self, feed: Iterator[Batch], watch: Stopwatch) -> float:
+    def start_watch(self) -> Stopwatch:
+        """Measure from here on."""
+        self.watch = Stopwatch(clock_of(self.device))
+        return self.watch
+
+    def train_step(self, feed: Iterator[Batch]) -> float:
         """One optimiser step.
 
         Returns:
-            The mean loss of this worker's images.
+            The mean loss of this worker's images; with it the device is done with the step. It is waited for only here.
 
         Raises:
             TrainingError: The feed is out of order.
@@ -59,38 +66,45 @@ class Trainer:
         self.wrapped.train()
         plan = self.work.plan
         set_learning_rate(self.optimizer, self.learning_rate)
-        total = 0.0
+        found: list[tuple[Tensor, Tensor]] = []
+        rows: list[int] = []
         for number in range(self.micro_batches):
-            batch = self._next(feed, Phase.TRAIN, self.position.step, watch)
-            with watch.measure("compute"):
-                last = number == self.micro_batches - 1
-                total += self._accumulate(batch, last=last)
-        with watch.measure("compute"):
+            batch = self._next(feed, Phase.TRAIN, self.position.step)
+            with self.watch.measure("transfer"):
+                images, labels = to_device(batch.images, self.device), to_device(batch.labels, self.device)
+            with self.watch.measure("compute"):
+                found.append(self._accumulate(images, labels, last=number == self.micro_batches - 1))
+            rows.append(len(batch.labels))
+        with self.watch.measure("compute"):
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            values: list[list[float]] = torch.stack([torch.stack(pair) for pair in found]).tolist()
+        for (mean, correct), count in zip(values, rows, strict=True):
+            self.sums.add(mean * count, correct, count)
         step = self.position.step + 1
         self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
-        return total / self.micro_batches
+        return sum(value[0] for value in values) / self.micro_batches
 
     @property
     def learning_rate(self) -> float:
         return learning_rate(self.position.global_step, self.work.plan.total_steps, self.work.job.train)
 
-    def _accumulate(self, batch: Batch, *, last: bool) -> float:
-        """Add the gradient of one micro-batch; workers exchange gradients with the last one alone."""
-        labels = to_device(batch.labels, self.device)
+    def _accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+        """Add the gradient of one micro-batch; workers exchange gradients with the last one alone.
+
+        Returns:
+            Mean loss and number of hits, float64, on the device: reading them here would wait for it.
+        """
         apart = self.wrapped.no_sync() if isinstance(self.wrapped, DistributedDataParallel) and not last else nullcontext()
         with apart:
-            logits = self.wrapped(self.normalize(to_device(batch.images, self.device)))
+            logits = self.wrapped(self.normalize(images))
             loss = functional.cross_entropy(logits, labels, label_smoothing=self.work.job.train.label_smoothing)
             torch.autograd.backward(loss / self.micro_batches)
-        mean = float(loss.detach())
-        correct = int((logits.detach().argmax(1) == labels).sum())
-        self.sums.add(mean * len(labels), correct, len(labels))
-        return mean
+        self.watch.switch("compute")  # it was `sync` since the last gradient, where there are other workers
+        return loss.detach().double(), (logits.detach().argmax(1) == labels).sum().double()
 
-    def _next(self, feed: Iterator[Batch], phase: Phase, step: int, watch: Stopwatch) -> Batch:
-        with watch.measure("wait"):
+    def _next(self, feed: Iterator[Batch], phase: Phase, step: int) -> Batch:
+        with self.watch.measure("wait"):
             batch = next(feed, None)
         due = (phase, self.position.epoch)
         if batch is None:
@@ -105,21 +119,20 @@ class Trainer:
         return batch
 
     @torch.no_grad()
-    def validate(self, feed: Iterator[Batch], batches: int, watch: Stopwatch) -> tuple[float, float] | None:
+    def validate(self, feed: Iterator[Batch], batches: int) -> tuple[float, float] | None:
         """Loss and accuracy over all validation images, of all workers; absent when there are none.
 
         Args:
             feed: Yields this worker's share next, batches of no image included.
             batches: How many of them.
-            watch: Takes the time.
         """
         if not batches:
             return None
         self.wrapped.eval()
         sums = Sums()
         for number in range(batches):
-            batch = self._next(feed, Phase.VALIDATION, number, watch)
-            with watch.measure("validate"):
+            batch = self._next(feed, Phase.VALIDATION, number)
+            with self.watch.measure("validate"):
                 if len(batch.labels):
                     labels = to_device(batch.labels, self.device)
                     logits = unwrap(self.wrapped)(self.normalize(to_device(batch.images, self.device))).float()

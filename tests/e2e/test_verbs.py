@@ -66,6 +66,21 @@ def test_the_stages_can_be_done_one_by_one(shell: Shell) -> None:
     assert sum(event["event"] == "TrainingFinished" for event in events) == 1
 
 
+def test_the_ceiling_of_a_job_is_one_line_beside_what_it_reached(shell: Shell) -> None:
+    """`train --feed synthetic` ends with both speeds and names no next command; a feed of another name is exit code 2."""
+    shell.write_job()
+    assert shell("train", "job.yaml", "--in-process").returncode == 0
+    (real,) = shell.place.glob("runs/*")
+    done = shell("train", "job.yaml", "--feed", "synthetic", "--in-process")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("ceiling ")
+    assert f"{real.name} reached" in last
+    assert "accuracy means nothing" in done.stdout
+    assert "next" not in [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert shell("train", "job.yaml", "--feed", "nothing").returncode == 2
+
+
 def test_an_unknown_run_is_exit_code_4(shell: Shell) -> None:
     """Every verb that takes a run says which runs there are none of, without a traceback."""
     for verb in ("resume", "evaluate", "report"):

@@ -104,6 +104,13 @@ def test_a_log_file_stays_plain_whatever_the_environment_says(monkeypatch: pytes
     assert "\x1b" not in shown(RUN)
 
 
+def test_synchronising_is_shown_where_it_is_worth_a_word() -> None:
+    """Twelve per cent are told after the waiting, four are not."""
+    lines = [shown([step(1.0, 1) | {"sync_share": share}]) for share in (0.12, 0.04)]
+    assert "waiting for data 3%, synchronising 12%, 1 min 03 s left" in lines[0]
+    assert "synchronising" not in lines[1]
+
+
 def test_a_terminal_keeps_the_lasting_lines_and_shows_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event changes the live line; the lines of stages and epochs stay above it."""
     monkeypatch.setenv("COLUMNS", "160")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from orchestrator.reports.fold import fold
 from orchestrator.reports.values import EpochReport
 
 MakeRun = Callable[..., RunFolder]
-Parts = tuple[float, float, float, float]
+Parts = tuple[float, ...]
+"""Seconds waiting, computing, validating and saving; and, where given, copying to the device and synchronising."""
 
 
 def epochs(parts: Sequence[Parts], seconds: float | None = None) -> tuple[EpochReport, ...]:
@@ -30,7 +31,9 @@ def epochs(parts: Sequence[Parts], seconds: float | None = None) -> tuple[EpochR
             seconds=sum(part) if seconds is None else seconds,
             images_per_s=None,
             wait_s=part[0],
+            transfer_s=part[4] if len(part) > 4 else None,
             compute_s=part[1],
+            sync_s=part[5] if len(part) > 4 else None,
             validate_s=part[2],
             checkpoint_s=part[3],
         )
@@ -46,6 +49,9 @@ def epochs(parts: Sequence[Parts], seconds: float | None = None) -> tuple[EpochR
         ((0.5, 7.0, 0.5, 2.0), "Saving checkpoints took 20%", "train.checkpoint_s"),
         ((0.5, 9.0, 0.3, 0.2), "Computing took 90%", "model.name"),
         ((2.0, 4.0, 4.0, 0.0), "Validation took 40%", "data.split.validation"),
+        ((0.5, 6.0, 0.3, 0.2, 3.0, 0.0), "Copying images to the device took 30%", "data.image.size"),
+        ((1.0, 5.0, 0.3, 0.2, 0.0, 3.5), "Synchronising the workers took 35%", "train.batch"),
+        ((0.9, 7.3, 0.1, 0.1, 0.9, 0.7), "Computing took 73%", "model.name"),
     ],
 )
 def test_the_largest_part_above_its_threshold_is_named_with_its_knob(make_run: MakeRun, parts: Parts, named: str, knob: str) -> None:
@@ -89,10 +95,10 @@ def test_the_first_of_three_epochs_does_not_count() -> None:
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(*[st.floats(0, 1e6)] * 4), max_size=5))
+@given(st.lists(st.tuples(*[st.floats(0, 1e6)] * 6), max_size=5))
 def test_shares_are_shares(parts: list[Parts]) -> None:
     """Whatever was measured, shares lie between 0 and 1 and add up to at most 1."""
     shares = epoch_shares(epochs(parts))
-    values = [] if shares is None else [shares.wait, shares.compute, shares.validate, shares.checkpoint]
+    values = [] if shares is None else list(asdict(shares).values())
     assert all(0 <= value <= 1 for value in values)
     assert sum(values) <= 1 + 1e-9

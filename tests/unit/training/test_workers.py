@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import NEVER, Events, StopAfter, make_feed, make_work
+from conftest import NEVER, STEPS, Events, StopAfter, make_feed, make_work
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import TrainingError
-from orchestrator.training.distributed import average_buffers, check_same_weights
+from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.distributed import average_buffers, check_same_weights, weights_sha256, wrap
 from orchestrator.training.loop import train_worker
+from orchestrator.training.timing import Stopwatch
 
 
 def free_port() -> int:
@@ -68,6 +74,64 @@ def average_rank(rank: int, workers: int, port: int, place: Path) -> None:
     leave()
 
 
+def average_two_ways_rank(rank: int, workers: int, port: int, place: Path) -> None:
+    """The same steps with our exchange of gradients and with the one that DDP brings."""
+    join(rank, workers, port)
+    calls: list[int] = []
+    for name in ("ours", "plain"):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(300, 300), torch.nn.ReLU(), torch.nn.Linear(300, 2))
+        wrapped = wrap(model, torch.device("cpu"), lambda: calls.append(rank)) if name == "ours" else DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for step in range(STEPS):
+            with wrapped.no_sync():  # type: ignore[operator, union-attr]
+                wrapped(torch.full((4, 300), 1.0 + rank)).square().sum().backward()
+            wrapped(torch.linspace(rank, step, 1200).reshape(4, 300)).square().sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        (place / f"{name}-{rank}").write_text(weights_sha256(model))
+    (place / f"calls-{rank}").write_text(str(len(calls)))
+    leave()
+
+
+def wait_for_peer_rank(rank: int, workers: int, port: int, place: Path) -> None:
+    """From the second epoch on rank 1 takes its images when rank 0 has computed all gradients of the step."""
+    join(rank, workers, port)
+    work = make_work(place, workers=workers, norm="group", train={"select": "last"})
+    switch, events, taken, late = Stopwatch.switch, Events(), [0.0], [0.0]
+    switches: list[float] = []
+
+    def noted(watch: Stopwatch, part: str | None) -> str | None:
+        if part == "sync":  # twice in a step: after the last gradient, and to agree
+            switches.append(time.perf_counter())
+            (place / f"sync-{rank}-{len(switches)}").touch()
+            if len(switches) % 2 and taken[0]:
+                late.append(switches[-1] - taken[0])
+        return switch(watch, part)
+
+    def feed() -> Iterator[Batch]:
+        for batch in make_feed(micro_batches=workers, rank=rank, workers=workers):
+            if rank == 1 and batch.epoch and batch.phase is Phase.TRAIN:
+                wait_for(place / f"sync-0-{2 * (batch.epoch * STEPS + batch.step) + 1}")
+                taken[0] = time.perf_counter()
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stopwatch, "switch", noted)
+        train_worker(work, feed(), StopAfter(NEVER), events)
+    measured = [epoch["sync_s"] for epoch in events.named("EpochFinished")]
+    (place / f"measured-{rank}.json").write_text(json.dumps({"sync": measured, "late": sum(late)}))
+    leave()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.001)
+
+
 def spawn(target: Any, workers: int, place: Path) -> None:
     place.mkdir(exist_ok=True)
     mp.spawn(target, (workers, free_port(), place), nprocs=workers)
@@ -82,6 +146,23 @@ def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
     together = load_file(tmp_path / "two" / "model" / "weights.safetensors")
     for name, tensor in alone.items():
         torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_the_exchange_that_is_measured_gives_the_bits_of_the_one_that_is_not(tmp_path: Path) -> None:
+    """Three workers, whose mean is no power of two: the same weights as with plain DDP; each exchange was noticed once on every worker."""
+    spawn(average_two_ways_rank, 3, tmp_path / "group")
+    found = {name: {(tmp_path / "group" / f"{name}-{rank}").read_text() for rank in range(3)} for name in ("ours", "plain", "calls")}
+    assert len(found["ours"]) == 1
+    assert found["ours"] == found["plain"]
+    assert found["calls"] == {str(STEPS)}
+
+
+def test_waiting_for_a_slower_worker_is_synchronising(tmp_path: Path) -> None:
+    """A worker that has all its gradients counts the time until its peer, which begins only then, has its own."""
+    spawn(wait_for_peer_rank, 2, tmp_path / "group")
+    first, second = (json.loads((tmp_path / "group" / f"measured-{rank}.json").read_bytes()) for rank in (0, 1))
+    assert second["late"] > 0
+    assert sum(first["sync"][1:]) >= second["late"] - 0.001 * len(first["sync"])
 
 
 def test_a_group_that_does_not_average_gradients_is_found_out(tmp_path: Path) -> None:
