@@ -259,7 +259,8 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
         missing = WANTED[request.until] - finished_stages(folder)
         if "train" in missing:
             with stage(folder, "train", stop) as journal:
-                show_preview(folder, job, manifest, data)
+                if not request.synthetic:  # which reads no more than its one batch
+                    show_preview(folder, job, manifest, data)
                 train_model(job, plan, manifest, data, folder, engine, journal, stop)
         if missing & {"train", "evaluate"} and "evaluate" in WANTED[request.until]:
             with stage(folder, "evaluate", stop) as journal:

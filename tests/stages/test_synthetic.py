@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from orchestrator.plan.values import TrainPlan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import read_events
 from orchestrator.reports.fold import fold
+from orchestrator.stages.augmentation import view_of
 from orchestrator.stages.feed import Feed, FeedStart, epoch_order
 from orchestrator.stages.in_process import batches_of
 from orchestrator.stages.synthetic import repeated_batches
@@ -50,6 +52,10 @@ def prepared(workshop: Workshop) -> tuple[Path, Manifest]:
     return data, read_manifest(data)
 
 
+def feed_of(data: Path, manifest: Manifest) -> Feed:
+    return Feed(data=data, manifest=manifest, view=view_of(manifest.image, manifest.image.size), workers=1, evaluation_rows=10)
+
+
 def schedule(batch: Batch) -> tuple[object, ...]:
     return (batch.index, batch.phase, batch.epoch, batch.step, batch.images.shape, batch.labels.shape, batch.ids.shape)
 
@@ -59,7 +65,7 @@ def schedule(batch: Batch) -> tuple[object, ...]:
 def test_the_schedule_is_that_of_the_feed(make_workshop: Make, workers: int, start: FeedStart) -> None:
     """Every rank is due the same micro-batches as of the real feed, of the same shapes, from wherever training starts."""
     data, manifest = prepared(make_workshop())
-    feed = Feed(data=data, manifest=manifest, workers=workers, evaluation_rows=10, train=PLAN, start=start)
+    feed = replace(feed_of(data, manifest), workers=workers, train=PLAN, start=start)
     real = [schedule(batch) for batch in batches_of(feed)]
     for rank in range(workers):
         assert [schedule(batch) for batch in repeated_batches(feed, rank)] == real[rank::workers]
@@ -68,7 +74,7 @@ def test_the_schedule_is_that_of_the_feed(make_workshop: Make, workers: int, sta
 def test_one_batch_is_read_and_no_shard_after_it(make_workshop: Make) -> None:
     """With the shards deleted after the first batch the feed goes on to its end, with the same images."""
     data, manifest = prepared(make_workshop())
-    batches = repeated_batches(Feed(data=data, manifest=manifest, workers=2, evaluation_rows=10, train=PLAN), 1)
+    batches = repeated_batches(replace(feed_of(data, manifest), workers=2, train=PLAN), 1)
     first = next(batches)
     for shard in (data / "shards").iterdir():
         shard.unlink()
@@ -81,8 +87,7 @@ def test_one_batch_is_read_and_no_shard_after_it(make_workshop: Make) -> None:
 
 def damage_all_but_the_first_windows(data: Path, manifest: Manifest, rows: int) -> None:
     """Leave whole only the shards that the first `rows` training images lie in."""
-    feed = Feed(data=data, manifest=manifest, workers=1, evaluation_rows=16, seed=0, window=2)
-    units, _ = epoch_order(feed, 0).rows(0, rows)
+    units, _ = epoch_order(replace(feed_of(data, manifest), window=2), 0).rows(0, rows)
     training = [shard.name for shard in manifest.shards if shard.split == "train"]
     needed = {training[unit] for unit in np.unique(units).tolist()}
     assert len(needed) < len(training)
