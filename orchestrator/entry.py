@@ -41,6 +41,6 @@ def import_function(entry: str, role: str) -> Function:
 
 
 def described(error: Exception) -> str:
-    """The error and the line it comes from."""
+    """The error and the line it comes from, as one line."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"

@@ -39,7 +39,9 @@ def model_facts(spec: ModelSpec, weights: StartWeights | None, *, num_classes: i
         raise
     except Exception as error:
         sizes = f"{in_channels} x {image_size} x {image_size}"
-        raise TrainingError(f"{spec.label} does not take images of {sizes}: {type(error).__name__}: {error}") from error
+        raise TrainingError(
+            f"{spec.label} does not take images of {sizes}: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     return ModelFacts(
         parameters=count_parameters(model),
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),

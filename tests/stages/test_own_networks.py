@@ -97,7 +97,7 @@ def test_weights_are_taken_over_and_frozen(make_workshop: Make, in_process: bool
     [
         ("model.weights=nothing.pt", "there is no file of weights .*nothing.pt"),
         ("model.weights={job}", "is no file of weights, or damaged"),
-        ("data.image.size=17", "images of 17 pixels do not divide into patches for vit_tiny"),
+        ("data.image.size=37", "images of 37 pixels do not divide into patches for vit_tiny"),
     ],
 )
 def test_a_network_that_cannot_be_trained_stops_before_anything_starts(make_workshop: Make, override: str, found: str) -> None:
