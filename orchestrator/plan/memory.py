@@ -43,7 +43,7 @@ def plan_model(job: JobSpec, facts: ModelFacts | None, plan: TrainPlan) -> tuple
         Decision(
             "compute", f"{facts.image_flops / GIGA:,.3g} GFLOPs an image", f"forward, of {size} pixels, a multiply-add is two{passes}"
         ),
-        Decision("memory", f"{format_bytes(sum(parts.values()))} a worker, and what torch takes", f"{memory}; in float32"),
+        Decision("memory", f"at least {format_bytes(sum(parts.values()))} a worker", f"{memory}; in float32, without torch itself"),
     ]
     if spec.weights:
         found = (

@@ -44,7 +44,7 @@ def test_the_plan_tells_parameters_operations_and_memory() -> None:
     made = plan(job())
     assert said(made)["network"] == "resnet18, 1,000,000 parameters (model.name; all of them are trained)"
     assert said(made)["compute"] == "2.5 GFLOPs an image (forward, of 224 pixels, a multiply-add is two; about 7.5 in training)"
-    assert said(made)["memory"].startswith("103.0 MiB a worker, and what torch takes (weights 3.8 MiB + gradients 3.8 MiB + sgd 3.8 MiB + ")
+    assert said(made)["memory"].startswith("at least 103.0 MiB a worker (weights 3.8 MiB + gradients 3.8 MiB + sgd 3.8 MiB + ")
     assert made.to_json()["model"]["image_flops"] == 2_500_000_000
     assert "start" not in said(made)
 
