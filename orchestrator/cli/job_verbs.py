@@ -59,7 +59,7 @@ def validate(job: JobFile, overrides: Overrides = None, as_json: AsJson = False)
         return
     spec = loaded.job
     typer.echo(f"{job} is valid")
-    typer.echo(f"{spec.name}: {spec.model.name} on {spec.data.source}, {spec.train.epochs} epochs in batches of {spec.train.batch}")
+    typer.echo(f"{spec.name}: {spec.model.label} on {spec.data.source}, {spec.train.epochs} epochs in batches of {spec.train.batch}")
 
 
 def show(job: JobFile, overrides: Overrides = None, as_json: AsJson = False) -> None:

@@ -154,7 +154,7 @@ def plan(
     loaded = load_job(job, overrides or ())
     planned = Reached(read_cluster_file(cluster)) if cluster else None
     with nullcontext(planned) if planned else reached_cluster(open_root(root), loaded.job.data.source, in_process=False) as reached:
-        decided, folder, found = plan_job(loaded, open_root(root), reached.shape)
+        decided, folder, found = plan_job(loaded, open_root(root), reached.shape, examine=True)
     if as_json:
         typer.echo(json.dumps(decided.to_json() | {"run": folder.name, "skipped": found.listing.skipped}, indent=2))
         return

@@ -18,9 +18,10 @@ from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, start_engine
 from orchestrator.launch.images import FoundImages, find_images
+from orchestrator.launch.network import check_package, network_facts
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, as_synthetic, make_plan
-from orchestrator.plan.values import ClusterShape, Plan
+from orchestrator.plan.values import ClusterShape, ModelFacts, Plan
 from orchestrator.record.folder import Root, RunFolder
 from orchestrator.record.journal import Journal, read_events
 from orchestrator.record.lock import locked
@@ -82,17 +83,21 @@ def run_name(job: JobSpec, fingerprint: str) -> str:
 
 
 def plan_job(
-    job: LoadedJob, root: Root, shape: ClusterShape, name: str = "", *, synthetic: bool = False
+    job: LoadedJob, root: Root, shape: ClusterShape, name: str = "", *, synthetic: bool = False, examine: bool = False
 ) -> tuple[Plan, RunFolder, FoundImages]:
-    """Everything that is decided before the start, without doing it.
+    """Everything that is decided before the start, without doing it; with `examine` the network is counted too, which loads torch.
 
     Raises:
         JobError: The source cannot be used, or the job cannot run on this cluster, or `name` names another run.
     """
+    check_package(job)
     found = find_images(job.job.data, root.data)
-    plan = make_plan(job.job, current_facts(root, found), shape, str(job.path))
+    facts = current_facts(root, found)
+    plan = make_plan(job.job, facts, shape, str(job.path))
     folder = root.run(name or run_name(job.job, found.fingerprint) + (SYNTHETIC_SUFFIX if synthetic else ""))
     check_same_work(folder, job.job, found.fingerprint)
+    if examine:
+        plan = make_plan(job.job, facts, shape, str(job.path), network_facts(job, len(plan.classes), folder))
     return (as_synthetic(plan) if synthetic else plan), folder, found
 
 
@@ -130,12 +135,13 @@ def run_job(request: RunRequest) -> RunOutcome:
         plan, folder, found = plan_job(request.job, request.root, reached.shape, request.name, synthetic=request.synthetic)
         if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
             return RunOutcome(folder, fold(folder), reused=True)
+        model = network_facts(request.job, len(plan.classes), folder) if WANTED[request.until] & {"train", "tune"} else None
         with locked(folder.path):
             write_request(request, folder)
             stop = StopRequest(folder.stop_request)
             stop.forget()
             with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request, reached.dashboard):
-                do_stages(request, folder, plan, found, stop)
+                do_stages(request, folder, plan, found, model, stop)
         return RunOutcome(folder, fold(folder), reused=False)
 
 
@@ -235,7 +241,7 @@ def _record_failure(folder: RunFolder, journal: Journal, error: Exception) -> No
         error.add_note(f"the failure could not be written down: {second.message}")
 
 
-def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundImages, stop: StopRequest) -> None:
+def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundImages, model: ModelFacts | None, stop: StopRequest) -> None:
     """The stages in their order; each begins where an earlier start of the run left it."""
     from orchestrator.stages.evaluate import evaluate_model
     from orchestrator.stages.health import show_health
@@ -253,7 +259,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
             check_rejects(manifest, job.data, data)
             show_health(folder, data, manifest, journal)
         facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
-        plan = make_plan(job, facts, plan.cluster, str(request.job.path))
+        plan = make_plan(job, facts, plan.cluster, str(request.job.path), model)
         plan = as_synthetic(plan) if request.synthetic else plan
         write_json(folder.plan, plan.to_json())
         missing = WANTED[request.until] - finished_stages(folder)

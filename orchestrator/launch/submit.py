@@ -17,7 +17,7 @@ from orchestrator.errors import ClusterError, JobError, Problem, RunNotFound
 from orchestrator.launch.cluster import TOKEN
 from orchestrator.launch.package import Package, find_package, write_package
 from orchestrator.record.folder import Root
-from orchestrator.spec.job import resolved
+from orchestrator.spec.job import JobSpec, resolved
 from orchestrator.spec.load import LoadedJob
 from orchestrator.stages.environment import set_environment
 
@@ -73,9 +73,14 @@ def make_parcel(job: LoadedJob, overrides: Sequence[str], root: Root, folder: Pa
         JobError: The package is too large.
     """
     run = submitted_name(job)
-    source = f"data.source={json.dumps(job.job.data.source, ensure_ascii=False)}"
-    words = ["run", JOB_IN_PACKAGE, *overrides, source, "--name", run, "--root", str(root.path)]
+    words = ["run", JOB_IN_PACKAGE, *overrides, *_places(job.job), "--name", run, "--root", str(root.path)]
     return Parcel(run, root.path, _command(words), find_package(folder, (root.runs, root.data)), job.text.encode())
+
+
+def _places(job: JobSpec) -> list[str]:
+    """Paths as seen from here: the job file travels to another folder."""
+    places = {"data.source": job.data.source, "model.weights": job.model.weights}
+    return [f"{key}={json.dumps(place, ensure_ascii=False)}" for key, place in places.items() if place is not None]
 
 
 def make_resume_parcel(run: str, root: Path, folder: Path) -> Parcel:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import ClusterError, PlanError, Problem
 from orchestrator.plan.checks import Question, find_problems
+from orchestrator.plan.memory import plan_model
 from orchestrator.plan.tune import plan_tune
-from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, Plan, PreparePlan, TrainPlan
+from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, ModelFacts, Plan, PreparePlan, TrainPlan
 from orchestrator.spec.job import AUTO, ImageSpec, JobSpec
 from orchestrator.units import format_bytes, format_count
 
@@ -29,7 +30,7 @@ class DataFacts:
     """Images in each split: as listed before prepare, as readable after it."""
 
 
-def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -> Plan:
+def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str, model: ModelFacts | None = None) -> Plan:
     """Decide everything about a run.
 
     Args:
@@ -37,6 +38,7 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -
         facts: The images that were found.
         shape: The cluster that will do the work.
         where: The job file, named in the errors.
+        model: The network, where it was counted.
 
     Raises:
         PlanError: With every reason why the job cannot run on this cluster.
@@ -53,6 +55,7 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -
         *why_prepare,
         Decision("workers", str(workers), why_workers),
         *why_train,
+        *plan_model(job, model, train),
         Decision("evaluation", f"batches of {job.evaluate.batch}", "every image of the split once, the last batch is smaller"),
         *why_tune,
     )
@@ -66,6 +69,7 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str) -
         evaluate=EvaluatePlan(job.evaluate.batch),
         decisions=decisions,
         tune=tune,
+        model=model,
     )
 
 

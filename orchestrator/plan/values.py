@@ -93,6 +93,25 @@ class TunePlan:
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """What is known of the network before it is trained."""
+
+    parameters: int
+    trained: int
+    """Parameters that are not frozen."""
+    state_bytes: int
+    """Parameters and statistics."""
+    image_flops: int
+    """Floating-point operations of a forward pass of one image; a multiplication and an addition are two."""
+    image_bytes: int
+    """What a forward pass of one image keeps for the backward pass, in float32."""
+    weights_sha256: str = ""
+    """Of the file of weights; empty where none is read."""
+    new_head: str = ""
+    """What replaces the last layer of the file; empty where nothing does."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything decided for a run."""
 
@@ -109,6 +128,8 @@ class Plan:
     tune: TunePlan | None = None
     synthetic: bool = False
     """Every step takes one batch from memory: the run measures speed and leaves no model."""
+    model: ModelFacts | None = None
+    """Absent where the network is a function of the user's."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

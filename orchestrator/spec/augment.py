@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from orchestrator.spec.section import Section
-
-ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+from orchestrator.spec.section import FunctionName, Section
 
 
 def _is_pair(value: Any) -> Any:
@@ -21,12 +18,6 @@ def _is_pair(value: Any) -> Any:
 def _ascends(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise ValueError(f"must be two numbers, the smaller one first, not [{value[0]:g}, {value[1]:g}]")
-    return value
-
-
-def _names_a_function(value: str) -> str:
-    if not ENTRY.fullmatch(value):
-        raise ValueError('must be module:function, such as "my_package.transforms:fade"')
     return value
 
 
@@ -216,7 +207,7 @@ class AugmentStep(Section):
     erasing: ErasingSpec | None = Field(None, description="Replace a rectangle by random values.")
     rand_augment: RandAugmentSpec | None = Field(None, description="Some transforms of one magnitude, drawn for each image.")
     trivial_augment: TrivialAugmentSpec | None = Field(None, description="One transform of random magnitude, drawn for each image.")
-    entry: Annotated[str, AfterValidator(_names_a_function)] | None = Field(
+    entry: FunctionName | None = Field(
         None,
         description='A function of yours as "module:function", from an installed package or the working directory. It is called with the '
         "image (height, width, channels; uint8), a numpy Generator and `kwargs`, and returns an image of the same shape.",

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from orchestrator.spec.augment import AugmentStep
+from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.section import Channels, Count, Fraction, Section
 
 AUTO: Literal["auto"] = "auto"
@@ -87,17 +88,6 @@ class DataSpec(Section):
     shard_rows: Count | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
 
 
-class ModelSpec(Section):
-    """Which network is trained."""
-
-    name: Literal["resnet8", "resnet20", "resnet18", "resnet34", "resnet50"] = Field(
-        "resnet18", description="resnet8 and resnet20 suit images up to 64 pixels, resnet18 and up larger ones."
-    )
-    norm: Literal["batch", "group"] = Field(
-        "batch", description="batch: batch normalisation; group: group normalisation, which keeps no batch statistics."
-    )
-
-
 class TrainSpec(Section):
     """How the network is trained."""
 
@@ -109,6 +99,13 @@ class TrainSpec(Section):
     weight_decay: float = Field(5e-4, ge=0.0, description="Weight decay; not applied to biases and normalisation.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Course of the learning rate after the warm-up.")
     warmup: Fraction = Field(0.1, description="Share of all steps in which the learning rate rises to its peak.")
+    layer_decay: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Layer by layer from the last one down, the learning rate is multiplied by this; 1 gives all layers the same. About "
+        "0.75 suits weights that were trained before.",
+    )
     label_smoothing: Fraction = Field(0.0, description="Share of the target probability spread over all classes.")
     select: Literal["best", "last"] = Field(
         "best", description="Which epoch becomes the model: the one with the best validation accuracy, or the last."

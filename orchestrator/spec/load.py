@@ -19,7 +19,8 @@ from orchestrator.spec.problems import KeyPath, dotted, job_error
 from orchestrator.spec.tune import space_faults
 from orchestrator.spec.yaml import SIZE_BYTES_MAX, Document, decode, load_yaml
 
-SOURCE: KeyPath = ("data", "source")
+PLACES: tuple[tuple[str, str], ...] = (("data", "source"), ("model", "weights"))
+"""Keys that hold a path or an address."""
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -36,8 +37,8 @@ class LoadedJob:
 def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     """Read a job file and apply `key=value` changes.
 
-    `data.source` becomes an absolute path: from the folder of the job file where it stands in the file, from the working
-    directory where it was typed on the command line.
+    `data.source` and `model.weights` become absolute paths: from the folder of the job file where they stand in the file, from the
+    working directory where they were typed on the command line.
 
     Raises:
         JobError: With every fault of the file and of the changes, in the order of the file.
@@ -52,13 +53,17 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         raise job_error((*_in_order(found, document, changed), *changed.problems)) from error
     if changed.problems or (found := space_faults(job)):
         raise job_error(changed.problems or _in_order(found, document, changed))
-    base = Path.cwd() if changed.holds(SOURCE) else path.parent
-    try:
-        source = absolute_source(job.data.source, base)
-    except (RuntimeError, OSError) as error:  # no such user's home; a circle of links
-        raise job_error((Problem(_where(SOURCE, document, changed), f"{job.data.source}: {error}"),)) from error
-    data = job.data.model_copy(update={"source": source})
-    return LoadedJob(job.model_copy(update={"data": data}), text, path)
+    for section, key in PLACES:
+        place = getattr(getattr(job, section), key)
+        if place is None:
+            continue
+        base = Path.cwd() if changed.holds((section, key)) else path.parent
+        try:
+            absolute = absolute_source(place, base)
+        except (RuntimeError, OSError) as error:  # no such user's home; a circle of links
+            raise job_error((Problem(_where((section, key), document, changed), f"{place}: {error}"),)) from error
+        job = job.model_copy(update={section: getattr(job, section).model_copy(update={key: absolute})})
+    return LoadedJob(job, text, path)
 
 
 def absolute_source(source: str, base: Path) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def _whole(value: Any) -> Any:
@@ -15,9 +18,16 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _names_a_function(value: str) -> str:
+    if not ENTRY.fullmatch(value):
+        raise ValueError('must be module:function, such as "my_package.my_module:my_function"')
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
+FunctionName = Annotated[str, AfterValidator(_names_a_function)]
 
 
 class Section(BaseModel):

@@ -19,6 +19,7 @@ from orchestrator.spec.job import JobSpec
 from orchestrator.stages.augmentation import augmentation_step, view_of
 from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.feed import Feed, FeedStart
+from orchestrator.stages.network import read_weights
 from orchestrator.stages.stopping import StopFile, StopRequest
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import resume_position
@@ -107,7 +108,9 @@ def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> Train
     require_device(settings.work.plan.device)
     rank, _ = world()
     journal = Journal(settings.events, f"train-{rank}", "train")
-    return train_worker(settings.work, batches, StopFile(settings.stop_file), journal.record)
+    weights = settings.work.job.model.weights
+    start = None if weights is None else partial(read_weights, weights)
+    return train_worker(settings.work, batches, StopFile(settings.stop_file), journal.record, start)
 
 
 def require_device(device: str) -> None:

@@ -67,13 +67,14 @@ def sum_across(values: Sequence[float], device: torch.device) -> list[float]:
     return [float(value) for value in tensor.tolist()]
 
 
-def average_buffers(model: nn.Module) -> None:
-    """Give every worker the mean of all workers' batch statistics; counters are equal already."""
+def average_buffers(model: nn.Module, still: Sequence[nn.Module] = ()) -> None:
+    """Give every worker the mean of all workers' batch statistics; counters, and what stands in `still`, are equal already."""
     workers = world()[1]
     if workers == 1:
         return
+    equal = {id(buffer) for module in still for buffer in module.buffers()}
     for buffer in unwrap(model).buffers():
-        if buffer.is_floating_point():
+        if buffer.is_floating_point() and id(buffer) not in equal:
             dist.all_reduce(buffer)
             buffer.div_(workers)
 

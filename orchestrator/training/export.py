@@ -10,12 +10,15 @@ from safetensors.torch import load, save
 from torch import nn
 
 from orchestrator.durable import read_json, write_atomically, write_json
-from orchestrator.errors import StorageError
-from orchestrator.spec.job import ModelSpec
+from orchestrator.errors import StorageError, TrainingError
+from orchestrator.spec.model import ModelSpec
 from orchestrator.training.distributed import unwrap
 from orchestrator.training.models import build_model
+from orchestrator.training.weights import differences
 
 WEIGHTS = "weights.safetensors"
+BUILT_FROM = {"name", "entry", "kwargs", "stem", "norm"}
+"""What of the job decides which network is built."""
 
 
 def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[str, ...], preprocess: dict[str, Any]) -> None:
@@ -28,7 +31,8 @@ def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[
     write_json(folder / "labels.json", list(classes))
     write_json(folder / "preprocess.json", preprocess)
     write_atomically(folder / WEIGHTS, content)
-    facts = {"name": spec.name, "norm": spec.norm, "num_classes": len(classes), "in_channels": preprocess["channels"]}
+    sizes = {"num_classes": len(classes), "in_channels": preprocess["channels"], "image_size": preprocess["size"]}
+    facts = spec.model_dump(mode="json", include=BUILT_FROM | {"weights"}, exclude_none=True) | sizes
     write_json(folder / "model.json", facts | {"weights_sha256": hashlib.sha256(content).hexdigest()})
 
 
@@ -37,6 +41,7 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         StorageError: A file is missing, or the weights are not those of the other files.
+        TrainingError: The function or package that built the network is missing, or builds another one now.
     """
     facts = read_json(folder / "model.json")
     try:
@@ -47,7 +52,11 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise StorageError(
             f"{folder / WEIGHTS} is damaged, or from another epoch than model.json", "resume the run: it writes the model again"
         )
-    spec = ModelSpec(name=facts["name"], norm=facts["norm"])
-    model = build_model(spec, num_classes=facts["num_classes"], in_channels=facts["in_channels"])
-    model.load_state_dict(load(content))
+    spec = ModelSpec(**{key: facts[key] for key in BUILT_FROM & facts.keys()})
+    model = build_model(spec, **{key: facts[key] for key in ("num_classes", "in_channels", "image_size")})
+    tensors = load(content)
+    if faults := list(differences(model.state_dict(), tensors).values()):
+        what = f"{spec.label} builds another network than the one that was trained: {', '.join(faults[:3])}"
+        raise TrainingError(what, "bring back the version of it that the run was trained with")
+    model.load_state_dict(tensors)
     return model, read_json(folder / "preprocess.json")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch
@@ -22,12 +22,15 @@ from orchestrator.training.export import write_model
 from orchestrator.training.models import count_parameters
 from orchestrator.training.timing import PARTS, shares
 from orchestrator.training.trainer import Trainer
+from orchestrator.training.weights import StartWeights, start_from
 from orchestrator.training.work import Control, Record, TrainResult, TrainWork
 
 PROGRESS_EVERY_S = 1.0
 
 
-def train_worker(work: TrainWork, feed: Iterator[Batch], control: Control, record: Record) -> TrainResult:
+def train_worker(
+    work: TrainWork, feed: Iterator[Batch], control: Control, record: Record, start: Callable[[], StartWeights] | None = None
+) -> TrainResult:
     """Train until the last epoch, or until somebody asks to stop.
 
     Args:
@@ -36,17 +39,20 @@ def train_worker(work: TrainWork, feed: Iterator[Batch], control: Control, recor
             micro-batches of its steps, then its share of the validation batches.
         control: Asked by rank 0 after every step.
         record: Writes events; called by rank 0 alone.
+        start: Reads the weights to start from; asked when there is no checkpoint. Random ones when left out.
 
     Raises:
         TrainingError: The loss is not finite, the workers diverged, or the feed is out of order.
         StorageError: A checkpoint or the model could not be written.
     """
-    return _Loop(work, feed, control, record).run()
+    return _Loop(work, feed, control, record, start).run()
 
 
 class _Loop:
-    def __init__(self, work: TrainWork, feed: Iterator[Batch], control: Control, record: Record) -> None:
-        self.work, self.feed, self.control = work, feed, control
+    def __init__(
+        self, work: TrainWork, feed: Iterator[Batch], control: Control, record: Record, start: Callable[[], StartWeights] | None
+    ) -> None:
+        self.work, self.feed, self.control, self.start = work, feed, control, start
         self.trainer = Trainer(work)
         self.store = CheckpointStore(work.checkpoints)
         self.leads = self.trainer.rank == 0
@@ -79,6 +85,10 @@ class _Loop:
             self.record("CheckpointRejected", name=name, reason=reason)
         if checkpoint is not None:
             self.trainer.load_state_dict(checkpoint.state, checkpoint.position)
+        elif self.start is not None:
+            weights = self.start()
+            replaced = start_from(self.trainer.model, weights, len(self.work.classes))
+            self.record("WeightsLoaded", source=weights.source, sha256=weights.sha256, new_head=replaced)
         self.record(
             "TrainingStarted",
             parameters=count_parameters(self.trainer.model),

@@ -8,13 +8,12 @@ import torch
 from torch import nn
 
 from orchestrator.spec.job import TrainSpec
+from orchestrator.training.groups import parameter_groups
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; biases and the parameters of normalisation are not decayed."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """SGD with Nesterov momentum, or AdamW."""
+    groups = parameter_groups(model, weight_decay=spec.weight_decay, layer_decay=spec.layer_decay)
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
@@ -32,4 +31,4 @@ def learning_rate(step: int, total_steps: int, spec: TrainSpec) -> float:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]

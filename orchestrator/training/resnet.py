@@ -81,30 +81,29 @@ class Layout:
     blocks: tuple[int, ...]
     """Blocks in each stage."""
     widths: tuple[int, ...]
-    small_images: bool
-    """A 3x3 stem that keeps the resolution, instead of 7x7 with stride 2 and max-pooling."""
 
 
 LAYOUTS = {
-    "resnet8": Layout(BasicBlock, (1, 1, 1), (16, 32, 64), small_images=True),
-    "resnet20": Layout(BasicBlock, (3, 3, 3), (16, 32, 64), small_images=True),
-    "resnet18": Layout(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), small_images=False),
-    "resnet34": Layout(BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512), small_images=False),
-    "resnet50": Layout(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), small_images=False),
+    "resnet8": Layout(BasicBlock, (1, 1, 1), (16, 32, 64)),
+    "resnet20": Layout(BasicBlock, (3, 3, 3), (16, 32, 64)),
+    "resnet18": Layout(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512)),
+    "resnet34": Layout(BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512)),
+    "resnet50": Layout(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512)),
 }
 
 
 class ResNet(nn.Module):
     """Float images (N, C, H, W) to logits (N, classes)."""
 
-    def __init__(self, layout: Layout, norm: Norm, *, in_channels: int, num_classes: int) -> None:
+    def __init__(self, layout: Layout, norm: Norm, *, small_stem: bool, in_channels: int, num_classes: int) -> None:
+        """A small stem is one 3x3 convolution that keeps the resolution, instead of 7x7 with stride 2 and max-pooling."""
         super().__init__()
         inputs = layout.widths[0]
-        kernel, stride = (3, 1) if layout.small_images else (7, 2)
+        kernel, stride = (3, 1) if small_stem else (7, 2)
         self.conv1 = nn.Conv2d(in_channels, inputs, kernel, stride, kernel // 2, bias=False)
         self.bn1 = norm(inputs)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if layout.small_images else nn.MaxPool2d(3, 2, 1)
+        self.maxpool = nn.Identity() if small_stem else nn.MaxPool2d(3, 2, 1)
         self.stages: list[str] = []
         for number, (count, width) in enumerate(zip(layout.blocks, layout.widths, strict=True), start=1):
             blocks = []
@@ -115,6 +114,8 @@ class ResNet(nn.Module):
             self.add_module(self.stages[-1], nn.Sequential(*blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(inputs, num_classes)
+        blocks_of = zip(self.stages, layout.blocks, strict=True)
+        self.layers = (("conv1", "bn1"), *((f"{name}.{at}",) for name, count in blocks_of for at in range(count)), ("fc",))
         self._initialize()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.checkpoint import START, Position
 from orchestrator.training.distributed import average_buffers, gather_buffers, sum_across, unwrap, world, wrap
+from orchestrator.training.freeze import freeze_layers
 from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize, to_device
 from orchestrator.training.optim import build_optimizer, learning_rate, set_learning_rate
@@ -34,7 +35,8 @@ class Trainer:
         self.work = work
         self.rank, self.workers = world()
         self.device = torch.device(work.plan.device)
-        self.model = build_model(work.job.model, num_classes=len(work.classes), in_channels=work.in_channels).to(self.device)
+        self.model = build_model(work.job.model, **work.sizes).to(self.device)
+        self.still = freeze_layers(self.model, work.job.model, len(work.classes))
         self.normalize = Normalize(work.mean, work.std).to(self.device)
         self.optimizer = build_optimizer(self.model, work.job.train)
         self.position = START
@@ -64,6 +66,8 @@ class Trainer:
             TrainingError: The feed is out of order.
         """
         self.wrapped.train()
+        for module in self.still:
+            module.eval()
         plan = self.work.plan
         set_learning_rate(self.optimizer, self.learning_rate)
         found: list[tuple[Tensor, Tensor]] = []
@@ -147,7 +151,7 @@ class Trainer:
         Returns:
             Mean loss and accuracy over the training images of the epoch.
         """
-        average_buffers(self.wrapped)
+        average_buffers(self.wrapped, self.still)
         loss, correct, rows = sum_across(self.sums.values(), self.device)
         return loss / max(1, rows), correct / max(1, rows)
 

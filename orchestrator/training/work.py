@@ -38,6 +38,11 @@ class TrainWork:
     """Images in the validation split."""
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """What a network must fit."""
+        return {"num_classes": len(self.classes), "in_channels": self.in_channels, "image_size": self.job.data.image.size}
+
+    @property
     def preprocess(self) -> dict[str, Any]:
         """What preprocess.json holds."""
         image = self.job.data.image

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orchestrator.entry import import_function
 from orchestrator.errors import TrainingError
 from orchestrator.images.augment import augmentation_rng
-from orchestrator.images.entry import Entry, import_function
+from orchestrator.images.entry import Entry
 
 MODULE = """\
 import numpy as np

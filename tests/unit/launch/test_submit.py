@@ -43,6 +43,14 @@ def test_the_command_repeats_the_job_on_the_cluster(job: Path, tmp_path: Path) -
     assert parcel.job_text == job.read_bytes()
 
 
+def test_weights_are_named_as_seen_from_here(job: Path, tmp_path: Path) -> None:
+    """The job file travels to another folder, so a relative path in it would lead elsewhere."""
+    job.write_text("name: shapes\ndata: {source: images}\nmodel: {weights: nets/a.safetensors}\n")
+    parcel = make_parcel(load_job(job), [], Root(tmp_path), tmp_path)
+
+    assert f'model.weights="{tmp_path / "nets" / "a.safetensors"}"' in shlex.split(parcel.command)
+
+
 @pytest.mark.parametrize(
     "address", ["ray://host:10001", "ftp://x", "http://user:secret@host:8265", "http://host/path", "two words", "anyscale://x"]
 )

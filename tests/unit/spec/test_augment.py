@@ -64,7 +64,7 @@ def test_a_resolved_augmentation_loads_to_the_same(tmp_path: Path) -> None:
         ("{blur: {}, kwargs: {sigma: 1}}", "kwargs belong to entry"),
         ("{kwargs: {sigma: 1}}", "nothing is given"),
         ("{}", "nothing is given"),
-        ("{entry: fade}", 'augment.0.entry: must be module:function, such as "my_package.transforms:fade"'),
+        ("{entry: fade}", 'augment.0.entry: must be module:function, such as "my_package.my_module:my_function"'),
         ("{entry: 'a:b:c'}", "must be module:function"),
         ("{entry: 3}", "augment.0.entry: must be text, not 3"),
         ("{entry: }", "augment.0.entry: must be text"),

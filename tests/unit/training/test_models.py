@@ -1,4 +1,4 @@
-"""Networks, optimiser and learning rate, against values worked out by hand or published."""
+"""Residual networks, optimiser and learning rate, against values worked out by hand or published."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from orchestrator.training.optim import build_optimizer, learning_rate
 @pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)])
 def test_large_networks_have_torchvisions_parameters(name: str, parameters: int) -> None:
     """The counts for 1,000 classes are those that torchvision publishes."""
-    assert count_parameters(build_model(ModelSpec(name=name), num_classes=1000, in_channels=3)) == parameters
+    assert count_parameters(build_model(ModelSpec(name=name), num_classes=1000, in_channels=3, image_size=224)) == parameters
 
 
 def test_names_and_shapes_are_torchvisions() -> None:
     """Weight files of torchvision's ResNet-50 fit: stems, blocks, projections and the last layer are named alike."""
-    state = build_model(ModelSpec(name="resnet50"), num_classes=1000, in_channels=3).state_dict()
+    state = build_model(ModelSpec(name="resnet50"), num_classes=1000, in_channels=3, image_size=224).state_dict()
     blocks = {1: 3, 2: 4, 3: 6, 4: 3}
     norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
     names = ["conv1.weight", "fc.weight", "fc.bias", *(f"bn1.{part}" for part in norm)]
@@ -44,7 +44,7 @@ def test_names_and_shapes_are_torchvisions() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_network_takes_every_kind_of_image(name: str, norm: str, channels: int) -> None:
     """Logits have one column a class; with group normalisation there is no buffer."""
-    model = build_model(ModelSpec(name=name, norm=norm), num_classes=7, in_channels=channels).eval()
+    model = build_model(ModelSpec(name=name, norm=norm), num_classes=7, in_channels=channels, image_size=32).eval()
     assert model(torch.zeros(2, channels, 32, 32)).shape == (2, 7)
     assert (norm == "group") == (not list(model.buffers()))
 
@@ -66,6 +66,7 @@ def test_biases_and_normalisation_are_not_decayed() -> None:
         assert [parameter.ndim for parameter in decayed["params"]] == [4, 2]
         assert all(parameter.ndim == 1 for parameter in plain["params"])
         assert len(plain["params"]) == 4
+        assert decayed["lr_scale"] == plain["lr_scale"] == 1.0
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import TrainingError
+from orchestrator.spec.model import ModelSpec
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.distributed import average_buffers, check_same_weights, weights_sha256, wrap
 from orchestrator.training.loop import train_worker
+from orchestrator.training.models import build_model
 from orchestrator.training.timing import Stopwatch
+from orchestrator.training.weights import StartWeights
 
 
 def free_port() -> int:
@@ -49,6 +53,22 @@ def train_rank(rank: int, workers: int, port: int, place: Path) -> None:
     leave()
 
 
+def freeze_rank(rank: int, workers: int, port: int, place: Path) -> None:
+    join(rank, workers, port)
+    train_worker(*frozen_training(place, workers, rank))
+    leave()
+
+
+def frozen_training(place: Path, workers: int, rank: int) -> tuple[Any, ...]:
+    """Training that freezes the first layers, with batch statistics, from weights that every worker reads."""
+    work = make_work(place, workers=workers, train={"select": "last"})
+    model = ModelSpec(name="resnet8", weights="net", freeze=("conv1", "bn1", "layer1", "layer2", "layer3.0.conv1"))
+    torch.manual_seed(7)
+    start = StartWeights("net", "0", build_model(model, **work.sizes).state_dict())
+    work = replace(work, job=work.job.model_copy(update={"model": model}))
+    return work, make_feed(micro_batches=workers, rank=rank, workers=workers), StopAfter(NEVER), Events(), lambda: start
+
+
 def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
     """A model that nobody wrapped: every worker trains its own."""
     join(rank, workers, port)
@@ -67,10 +87,11 @@ def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
 
 def average_rank(rank: int, workers: int, port: int, place: Path) -> None:
     join(rank, workers, port)
-    model = torch.nn.BatchNorm1d(2)
-    model.running_mean.fill_(float(rank))  # type: ignore[union-attr, operator]
-    average_buffers(model)
-    np.save(place / f"mean-{rank}.npy", model.running_mean.numpy())  # type: ignore[union-attr, operator]
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
+    for norm in model:
+        norm.running_mean.fill_(float(rank))  # type: ignore[union-attr, operator]
+    average_buffers(model, still=(model[1],))
+    np.save(place / f"mean-{rank}.npy", np.stack([norm.running_mean.numpy() for norm in model]))  # type: ignore[union-attr, operator]
     leave()
 
 
@@ -172,10 +193,21 @@ def test_a_group_that_does_not_average_gradients_is_found_out(tmp_path: Path) ->
         assert "ranks [1]" in (tmp_path / "group" / f"found-{rank}").read_text()
 
 
+def test_frozen_layers_are_left_alone_by_a_group(tmp_path: Path) -> None:
+    """Two workers exchange the gradients of what is trained; frozen weights and statistics keep their bits."""
+    spawn(freeze_rank, 2, tmp_path / "group")
+    trained = load_file(tmp_path / "group" / "model" / "weights.safetensors")
+    start = frozen_training(tmp_path, 2, 0)[-1]().tensors
+    frozen = {name for name, tensor in start.items() if torch.equal(trained[name], tensor)}
+    expected = {name for name in start if name.startswith(("conv1.", "bn1.", "layer1.", "layer2.", "layer3.0.conv1."))}
+    assert frozen == expected
+
+
 def test_batch_statistics_are_averaged(tmp_path: Path) -> None:
-    """Both workers hold the mean of both."""
+    """Both workers hold the mean of both; what stands still is left alone, because a mean of equal values may round."""
     spawn(average_rank, 2, tmp_path / "group")
-    assert [np.load(tmp_path / "group" / f"mean-{rank}.npy").tolist() for rank in (0, 1)] == [[0.5, 0.5], [0.5, 0.5]]
+    means = [np.load(tmp_path / "group" / f"mean-{rank}.npy").tolist() for rank in (0, 1)]
+    assert means == [[[0.5, 0.5], [0.0, 0.0]], [[0.5, 0.5], [1.0, 1.0]]]
 
 
 @pytest.mark.parametrize("workers", [2, 4])

@@ -1,0 +1,46 @@
+"""Functions of the user's own, named `module:function` in the job file and imported where they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import TrainingError
+
+Function = Callable[..., Any]
+
+
+@cache
+def import_function(entry: str, role: str) -> Function:
+    """The function that `module:function` names, from the installed packages or the working directory.
+
+    Args:
+        entry: The name.
+        role: What the function is to the user, as `transform`; errors begin with it.
+
+    Raises:
+        TrainingError: There is no such function, or its module fails when it is imported.
+    """
+    module, _, name = entry.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # `python -m` and Ray's workers look there, an installed command does not
+        sys.path.append(here)
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        advice = f"it is looked for in the installed packages and in {here}; both must be the same on every machine"
+        raise TrainingError(f"the {role} {entry} cannot be imported: {described(error)}", advice) from error
+    if not callable(function):
+        raise TrainingError(f"the {role} {entry} is {type(function).__name__}, not a function")
+    return function  # type: ignore[no-any-return]  # checked by calling it
+
+
+def described(error: Exception) -> str:
+    """The error and the line it comes from, as one line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"
