@@ -12,12 +12,12 @@ from ray.data import TaskPoolStrategy
 
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
-from orchestrator.errors import OrchestratorError, error_from_json, error_to_json
+from orchestrator.errors import error_from_json
 from orchestrator.plan.groups import group_units
 from orchestrator.record.journal import Journal
+from orchestrator.stages.block import prepare_block
 from orchestrator.stages.engine import GroupWork, PrepareWork
 from orchestrator.stages.group import run_group
-from orchestrator.stages.prepare import prepare_units
 from orchestrator.stages.stopping import StopRequest
 
 
@@ -29,11 +29,14 @@ class RayEngine:
         groups = group_units([unit.stop - unit.start for unit in units], parallel)
         blocks = [pa.table({"unit": pa.array([units[place].index for place in group], pa.int64())}) for group in groups]
         dataset = ray.data.from_arrow(blocks).map_batches(
-            partial(_prepare_block, work, {unit.index: unit for unit in units}),
+            partial(prepare_block, work, {unit.index: unit for unit in units}),
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=min(parallel, len(blocks))),
+            # As many again wait in line for their CPU, so that no CPU waits for Ray Data to send the next one.
+            compute=TaskPoolStrategy(size=min(2 * parallel, len(blocks))),
         )
+        # Records take no memory, and where it is reserved all tasks but one wait for a second.
+        dataset.context.op_resource_reservation_enabled = False
         dataset.context.target_max_block_size = 1  # Ray gathers what a task yields up to this size; every record is wanted at once
         for row in dataset.iter_rows():
             if row["error"] is not None:
@@ -42,16 +45,3 @@ class RayEngine:
 
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
         return run_group(work, journal, stop, attempts)
-
-
-def _prepare_block(work: PrepareWork, units: dict[int, Unit], block: pa.Table) -> Iterator[pa.Table]:
-    """Records, or the error that ended the task: what Ray Data makes of an exception no longer tells which one it was."""
-    try:
-        for record in prepare_units(work, [units[index] for index in block["unit"].to_pylist()]):
-            yield _answer(record.to_json(), None)
-    except OrchestratorError as error:
-        yield _answer(None, error_to_json(error))
-
-
-def _answer(record: str | None, error: str | None) -> pa.Table:
-    return pa.table({"record": pa.array([record], pa.string()), "error": pa.array([error], pa.string())})
