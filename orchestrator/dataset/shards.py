@@ -132,6 +132,18 @@ def read_rows(path: Path, rows: NDArray[np.int64] | None) -> StoredRows:
         )
 
 
+def read_labels(path: Path) -> NDArray[np.int64]:
+    """The label of every row.
+
+    Raises:
+        StorageError: The shard is missing or damaged.
+    """
+    with _opened(path) as file:
+        table, _ = _read_table(file, ALL, ["label"])
+    labels: NDArray[np.int64] = table["label"].to_numpy()
+    return labels
+
+
 def read_facts(path: Path) -> pa.Table:
     """All that a shard says of its source images, without their pixels: every column but `image`, and `path`.
 

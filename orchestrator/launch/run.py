@@ -247,6 +247,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
     from orchestrator.stages.health import show_health
     from orchestrator.stages.prepare import PrepareRequest, check_rejects, prepare_data
     from orchestrator.stages.preview import show_preview
+    from orchestrator.stages.probe import recall_micro_batch
     from orchestrator.stages.train import train_model
 
     job, data = request.job.job, request.root.data / found.fingerprint
@@ -259,7 +260,7 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
             check_rejects(manifest, job.data, data)
             show_health(folder, data, manifest, journal)
         facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
-        plan = make_plan(job, facts, plan.cluster, str(request.job.path), model)
+        plan = recall_micro_batch(job, make_plan(job, facts, plan.cluster, str(request.job.path), model), folder)
         plan = as_synthetic(plan) if request.synthetic else plan
         write_json(folder.plan, plan.to_json())
         missing = WANTED[request.until] - finished_stages(folder)

@@ -12,16 +12,20 @@ from orchestrator.spec.job import JobSpec
 
 @dataclass(frozen=True)
 class Question:
-    """What the rules look at: the job, the images it found, the cluster, and the number of workers."""
+    """What the rules look at: the job, the images it found, the cluster, and what was decided of workers and batch."""
 
     job: JobSpec
     images: dict[str, int]
     """Images in each split."""
     shape: ClusterShape
     workers: int
+    batch: int
+    """Images in one optimiser step."""
+    classes: tuple[str, ...]
 
 
 Rule = Callable[[Question], str | None]
+CLASSES_SHOWN = 5
 
 
 def has_training_images(question: Question) -> str | None:
@@ -31,7 +35,7 @@ def has_training_images(question: Question) -> str | None:
 
 
 def batch_fits_the_training_images(question: Question) -> str | None:
-    train, batch = question.images.get("train", 0), question.job.train.batch
+    train, batch = question.images.get("train", 0), question.batch
     if not train or batch <= train:
         return None
     largest = 1 << (train.bit_length() - 1)
@@ -39,10 +43,36 @@ def batch_fits_the_training_images(question: Question) -> str | None:
 
 
 def batch_divides_among_workers(question: Question) -> str | None:
-    batch, workers = question.job.train.batch, question.workers
+    batch, workers = question.batch, question.workers
     if batch % workers == 0:
         return None
     return f"train.batch={batch} does not divide among {workers} workers; train.batch={max(workers, batch - batch % workers)} would work"
+
+
+def micro_batches_make_up_the_batch(question: Question) -> str | None:
+    rows, batch, workers = question.job.train.micro_batch, question.batch, question.workers
+    if not isinstance(rows, int) or batch % workers or batch % (rows * workers) == 0:
+        return None
+    share = batch // workers
+    fits = max(size for size in range(1, min(rows, share) + 1) if share % size == 0)
+    whose = f"the {share} images of a step" if workers == 1 else f"the {share} images that each of {workers} workers takes of a step"
+    return f"train.micro_batch={rows} does not divide {whose}; train.micro_batch={fits} would work"
+
+
+def class_weights_name_classes(question: Question) -> str | None:
+    weights = question.job.train.class_weights
+    unknown = [] if isinstance(weights, str) else sorted(set(weights) - set(question.classes))
+    if not unknown:
+        return None
+    known = ", ".join(question.classes[:CLASSES_SHOWN]) + (", ..." if len(question.classes) > CLASSES_SHOWN else "")
+    return f"train.class_weights names {', '.join(unknown[:CLASSES_SHOWN])}, but the classes are {known}"
+
+
+def mixed_images_have_partners(question: Question) -> str | None:
+    train, rows = question.job.train, question.job.train.micro_batch
+    if not (train.mixup or train.cutmix) or (rows != 1 and question.batch > question.workers):
+        return None
+    return "mixup and cutmix mix the images of one micro-batch, and there is one image in each; raise train.batch or train.micro_batch"
 
 
 def every_worker_has_a_gpu(question: Question) -> str | None:
@@ -64,6 +94,9 @@ RULES: tuple[Rule, ...] = (
     has_training_images,
     batch_fits_the_training_images,
     batch_divides_among_workers,
+    micro_batches_make_up_the_batch,
+    mixed_images_have_partners,
+    class_weights_name_classes,
     every_worker_has_a_gpu,
     ray_data_has_a_cpu,
 )

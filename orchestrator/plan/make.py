@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import ClusterError, PlanError, Problem
+from orchestrator.plan.batch import describe_batch, describe_rate, global_batch, micro_batch_rows
 from orchestrator.plan.checks import Question, find_problems
 from orchestrator.plan.memory import plan_model
 from orchestrator.plan.tune import plan_tune
 from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, ModelFacts, Plan, PreparePlan, TrainPlan
-from orchestrator.spec.job import AUTO, ImageSpec, JobSpec
+from orchestrator.spec.job import ImageSpec, JobSpec
+from orchestrator.spec.section import AUTO
 from orchestrator.units import format_bytes, format_count
 
 SHARD_PIXEL_BYTES = 64 * 2**20
@@ -43,13 +45,14 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str, m
     Raises:
         PlanError: With every reason why the job cannot run on this cluster.
     """
-    workers, why_workers = choose_workers(job, shape)
-    problems = find_problems(Question(job, facts.images, shape, workers), where)
+    batch = global_batch(job.train, facts.images.get("train", 0))
+    workers, why_workers = choose_workers(job, shape, batch)
+    problems = find_problems(Question(job, facts.images, shape, workers, batch, facts.classes), where)
     if problems:
         raise PlanError(problems, "change the job file, or add the value to the command line, for example: train.batch=64")
     prepare, why_prepare = plan_prepare(job, shape)
     train, why_train = plan_train(job, facts.images["train"], shape, workers)
-    tune, why_tune = plan_tune(job, facts.images, shape, where) if job.tune else (None, ())
+    tune, why_tune = plan_tune(job, facts.images, facts.classes, shape, where) if job.tune else (None, ())
     decisions = (
         Decision("images", _describe_images(facts), "what the listing of data.source found"),
         *why_prepare,
@@ -73,14 +76,14 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str, m
     )
 
 
-def choose_workers(job: JobSpec, shape: ClusterShape) -> tuple[int, str]:
+def choose_workers(job: JobSpec, shape: ClusterShape, batch: int) -> tuple[int, str]:
     """How many training processes, and why."""
     if job.train.workers != AUTO:
         return job.train.workers, "train.workers in the job file"
     if shape.gpus:
         return shape.gpus, f"one for each of the {format_count(shape.gpus, 'GPU')}"
     workers = shape.nodes if shape.nodes > 1 else min(CPU_WORKERS_MAX, shape.cpus)
-    while job.train.batch % workers:
+    while batch % workers:
         workers -= 1
     if shape.nodes > 1:
         return workers, f"no GPU: at most one for each of the {shape.nodes} nodes, as many as divide train.batch"
@@ -109,13 +112,14 @@ def plan_prepare(job: JobSpec, shape: ClusterShape) -> tuple[PreparePlan, tuple[
 
 def plan_train(job: JobSpec, train_rows: int, shape: ClusterShape, workers: int) -> tuple[TrainPlan, tuple[Decision, ...]]:
     """How the worker group trains."""
-    batch = job.train.batch
+    batch = global_batch(job.train, train_rows)
     steps, dropped = divmod(train_rows, batch)
+    rows = micro_batch_rows(job.train, batch, workers)
     worker_cpus, data_cpus = share_cpus(shape, workers)
     plan = TrainPlan(
         workers=workers,
-        micro_batches=workers,
-        micro_batch_rows=batch // workers,
+        micro_batches=batch // rows,
+        micro_batch_rows=rows,
         steps_per_epoch=steps,
         epochs=job.train.epochs,
         dropped_rows=dropped,
@@ -127,9 +131,9 @@ def plan_train(job: JobSpec, train_rows: int, shape: ClusterShape, workers: int)
     return plan, (
         Decision("device", device, "a GPU was found" if shape.gpus else "no GPU was found"),
         Decision("CPUs", f"{worker_cpus:g} a worker, {data_cpus:g} for Ray Data", "reading must never wait for training to end"),
-        Decision("step", f"{format_count(batch, 'image')} = {workers} x {plan.micro_batch_rows}", "train.batch, in equal parts"),
+        *describe_batch(job.train, plan, batch),
         Decision("epoch", format_count(steps, "step"), f"{format_count(dropped, 'image')} left over, other ones each epoch"),
-        Decision("learning rate", f"{job.train.lr:g} at its peak", "train.lr, for the global batch: it is not scaled by the workers"),
+        describe_rate(job.train, batch),
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import PlanError, Problem
+from orchestrator.plan.batch import global_batch
 from orchestrator.plan.checks import Question, find_problems
 from orchestrator.plan.values import ClusterShape, Decision, TunePlan
-from orchestrator.spec.job import AUTO, DomainSpec, JobSpec, TuneSpec
+from orchestrator.spec.job import DomainSpec, JobSpec, TuneSpec
+from orchestrator.spec.section import AUTO
 from orchestrator.spec.tune import own_value, with_parameters
 from orchestrator.units import format_count
 
@@ -19,7 +21,9 @@ DRAWS_PER_POINT = 50
 """Draws that may repeat an earlier point before a space of choices counts as exhausted."""
 
 
-def plan_tune(job: JobSpec, images: Mapping[str, int], shape: ClusterShape, where: str) -> tuple[TunePlan, tuple[Decision, ...]]:
+def plan_tune(
+    job: JobSpec, images: Mapping[str, int], classes: tuple[str, ...], shape: ClusterShape, where: str
+) -> tuple[TunePlan, tuple[Decision, ...]]:
     """Decide about a study.
 
     Raises:
@@ -32,7 +36,9 @@ def plan_tune(job: JobSpec, images: Mapping[str, int], shape: ClusterShape, wher
     points = tuple(study_points(job, job.tune))
     workers = 1 if job.train.workers == AUTO else job.train.workers
     concurrent, trial_shape, why = share_cluster(shape, workers, job.tune.trials)
-    _check_trials(job, points, images, trial_shape if workers > 1 else shape, workers, where)
+    jobs = [with_parameters(job, point) for point in points]
+    share = trial_shape if workers > 1 else shape
+    _check_trials([Question(one, dict(images), share, workers, global_batch(one.train, images["train"]), classes) for one in jobs], where)
     adaptive = job.tune.search == "optuna"
     plan = TunePlan(job.tune.trials if adaptive else len(points), points, adaptive, workers, concurrent, trial_shape)
     scheduler = "asha cuts weak ones short" if job.tune.scheduler == "asha" else "every one trains to its end"
@@ -101,13 +107,10 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _check_trials(
-    job: JobSpec, points: tuple[dict[str, Any], ...], images: Mapping[str, int], shape: ClusterShape, workers: int, where: str
-) -> None:
+def _check_trials(asked: Iterable[Question], where: str) -> None:
     """Raises:
     PlanError: With every different reason why a trial could not run.
     """
-    asked = (Question(with_parameters(job, point), dict(images), shape, workers) for point in points)
     problems = {problem: None for question in asked for problem in find_problems(question, where)}
     if problems:
         raise PlanError(tuple(problems), "narrow tune.space, or change the job file")

@@ -18,6 +18,7 @@ KINDS = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "text",
+    "bool_type": "true or false",
     "model_type": "a section with keys",
     "tuple_type": "a list",
     "dict_type": "a section with keys",

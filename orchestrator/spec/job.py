@@ -8,10 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from orchestrator.spec.augment import AugmentStep
 from orchestrator.spec.model import ModelSpec
-from orchestrator.spec.section import Channels, Count, Fraction, Section
-
-AUTO: Literal["auto"] = "auto"
-"""Written where the plan decides, from the data and the cluster."""
+from orchestrator.spec.section import AUTO, Channels, Count, Fraction, Section
+from orchestrator.spec.train import TrainSpec
 
 
 class SplitSpec(Section):
@@ -86,34 +84,6 @@ class DataSpec(Section):
     max_aspect: int = Field(100, ge=1, description="Images whose longer side is more than so many times the shorter one are rejected.")
     decode_s: int = Field(20, ge=1, description="Images that take more seconds of computing to decode are rejected.")
     shard_rows: Count | Literal["auto"] = Field(AUTO, description="Images in one shard file; auto aims at 64 MiB of pixels.")
-
-
-class TrainSpec(Section):
-    """How the network is trained."""
-
-    epochs: int = Field(10, ge=1, description="Passes over the training images.")
-    batch: int = Field(256, ge=1, description="Images in one optimiser step, over all workers together.")
-    lr: float = Field(0.1, gt=0.0, description="Peak learning rate for the global batch.")
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd: Nesterov momentum; adamw: Adam with decoupled weight decay.")
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Momentum of sgd.")
-    weight_decay: float = Field(5e-4, ge=0.0, description="Weight decay; not applied to biases and normalisation.")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="Course of the learning rate after the warm-up.")
-    warmup: Fraction = Field(0.1, description="Share of all steps in which the learning rate rises to its peak.")
-    layer_decay: float = Field(
-        1.0,
-        gt=0.0,
-        le=1.0,
-        description="Layer by layer from the last one down, the learning rate is multiplied by this; 1 gives all layers the same. About "
-        "0.75 suits weights that were trained before.",
-    )
-    label_smoothing: Fraction = Field(0.0, description="Share of the target probability spread over all classes.")
-    select: Literal["best", "last"] = Field(
-        "best", description="Which epoch becomes the model: the one with the best validation accuracy, or the last."
-    )
-    workers: Count | Literal["auto"] = Field(AUTO, description="Training processes; auto takes one per GPU, or up to two on CPUs.")
-    shuffle_window: int = Field(4, ge=1, description="Shards whose images are mixed with one another.")
-    checkpoint_s: float = Field(60.0, gt=0.0, description="Seconds between checkpoints inside an epoch; every epoch ends with one as well.")
-    seed: int = Field(0, ge=0, description="Seed of the weights, the order of the images and the augmentation.")
 
 
 class EvaluateSpec(Section):

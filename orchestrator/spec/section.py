@@ -29,6 +29,9 @@ Count = Annotated[int, Field(ge=1)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
 FunctionName = Annotated[str, AfterValidator(_names_a_function)]
 
+AUTO: Literal["auto"] = "auto"
+"""Written where the plan decides, from the data and the cluster."""
+
 
 class Section(BaseModel):
     """What every part of a job file shares: frozen, and unknown keys are errors."""

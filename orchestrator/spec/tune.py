@@ -15,8 +15,8 @@ from orchestrator.spec.problems import KeyPath, dotted, nearest
 
 TUNABLE = ("train", "model", "augment")
 """Sections that leave the prepared images and the meaning of the metrics as they are."""
-FIXED = ("train.workers",)
-"""Decides about the machine, not about the model."""
+FIXED = ("train.workers", "train.micro_batch")
+"""Decide about the machine, not about the model."""
 
 
 def key_path(key: str) -> KeyPath:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
@@ -50,11 +50,19 @@ class GroupWork:
     """Each worker repeats one batch from memory, with the shapes and in the order of the feed."""
 
 
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
+
+
 class Engine(Protocol):
     """A way of running a plan."""
 
     def prepare(self, work: PrepareWork, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:
         """Prepare the units, `parallel` at a time, in any order; each record is yielded when its shard is on disk."""
+        ...
+
+    def run_alone(self, call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:
+        """Call a function with what one worker of a group would have, before the group is started."""
         ...
 
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import ray
 import ray.train
 import torch
 from ray.data import ExecutionOptions
+from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -18,7 +20,7 @@ from orchestrator.plan.make import refit
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import answering_shape
-from orchestrator.stages.engine import GroupWork
+from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
@@ -109,6 +111,25 @@ def _run_worker(config: dict[str, Any]) -> Any:
     if repeated is not None:
         return config["work"](config["settings"], repeated_batches(repeated, rank))
     return config["work"](config["settings"], batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers))
+
+
+def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:
+    """Call a function in a process of its own, which ends with the call, on the CPUs and the GPU of one worker.
+
+    Raises:
+        OrchestratorError: What the function raised.
+        TrainingError: The process was lost.
+    """
+    gpus = 1 if plan.device == "cuda" else 0
+    task = ray.remote(num_cpus=plan.worker_cpus, num_gpus=gpus, max_calls=1, max_retries=0)(call)
+    try:
+        return cast(Answer, ray.get(task.remote(argument)))
+    except RayError as error:
+        cause = _innermost(error)
+        if isinstance(cause, OrchestratorError):
+            raise cause from error
+        message = f"{call.__name__} was lost: {str(cause).splitlines()[0]}"
+        raise TrainingError(message, "run the same command again; train.micro_batch=N does without it") from error
 
 
 def find_cause(error: TrainingFailedError) -> BaseException:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
+from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
-from orchestrator.stages.engine import GroupWork, PrepareWork
+from orchestrator.stages.engine import Answer, Argument, GroupWork, PrepareWork
 from orchestrator.stages.feed import Feed, read_span, spans
 from orchestrator.stages.prepare import prepare_unit
 from orchestrator.stages.stopping import StopRequest
@@ -23,6 +24,9 @@ class InProcessEngine:
 
     def prepare(self, work: PrepareWork, units: Sequence[Unit], parallel: int) -> Iterator[UnitRecord]:  # noqa: ARG002 -- one at a time
         return (prepare_unit(work, unit) for unit in units)
+
+    def run_alone(self, call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:  # noqa: ARG002 -- all is here
+        return call(argument)
 
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:  # noqa: ARG002 -- nothing can be lost
         journal.record("AttemptStarted", attempt=1, workers=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,11 @@ from orchestrator.dataset.commit import UnitRecord
 from orchestrator.dataset.units import Unit
 from orchestrator.errors import error_from_json
 from orchestrator.plan.groups import group_units
+from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
 from orchestrator.stages.block import prepare_block
-from orchestrator.stages.engine import GroupWork, PrepareWork
-from orchestrator.stages.group import run_group
+from orchestrator.stages.engine import Answer, Argument, GroupWork, PrepareWork
+from orchestrator.stages.group import run_alone, run_group
 from orchestrator.stages.stopping import StopRequest
 
 
@@ -42,6 +43,9 @@ class RayEngine:
             if row["error"] is not None:
                 raise error_from_json(row["error"])
             yield UnitRecord.from_json(row["record"])
+
+    def run_alone(self, call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:
+        return run_alone(call, argument, plan)
 
     def run_group(self, work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
         return run_group(work, journal, stop, attempts)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from orchestrator.dataset.manifest import Manifest
+from orchestrator.dataset.shards import SHARDS, read_labels
 from orchestrator.errors import Interrupted, TrainingError
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
@@ -20,11 +22,13 @@ from orchestrator.stages.augmentation import augmentation_step, view_of
 from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.feed import Feed, FeedStart
 from orchestrator.stages.network import read_weights
+from orchestrator.stages.probe import fit_micro_batch
 from orchestrator.stages.stopping import StopFile, StopRequest
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import resume_position
 from orchestrator.training.distributed import world
 from orchestrator.training.loop import train_worker
+from orchestrator.training.loss import weigh_classes
 from orchestrator.training.work import TrainResult, TrainWork
 
 ATTEMPTS = 4
@@ -59,7 +63,10 @@ def train_model(
         model_folder=folder.model,
         classes=manifest.classes,
         validation_rows=manifest.splits.get("validation", 0),
+        class_weights=weigh_classes(job.train.class_weights, manifest.classes, class_rows(job, manifest, data)),
     )
+    plan = fit_micro_batch(plan, work, folder, engine, journal)
+    work = replace(work, plan=plan.train)
     group = GroupWork(
         name="train",
         plan=plan.train,
@@ -83,6 +90,15 @@ def forget_model(folder: RunFolder) -> None:
     for place in (folder.model, folder.checkpoints):
         if place.exists():
             shutil.rmtree(place)
+
+
+def class_rows(job: JobSpec, manifest: Manifest, data: Path) -> tuple[int, ...]:
+    """Training images of each class; nothing is read where nothing depends on it."""
+    counts = np.zeros(len(manifest.classes), np.int64)
+    for shard in manifest.shards if job.train.class_weights == "balanced" else ():
+        if shard.split == "train":
+            counts += np.bincount(read_labels(data / SHARDS / shard.name), minlength=len(counts))
+    return tuple(counts.tolist())
 
 
 def training_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, checkpoints: Path, workers: int) -> Feed:

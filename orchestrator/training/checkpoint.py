@@ -18,11 +18,14 @@ from typing import Any
 
 import torch
 
+from orchestrator import __version__
 from orchestrator.durable import storage_error, sync_folder
 from orchestrator.errors import TrainingError
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
+FORMAT = 2
+"""Of the state; one of another format cannot be continued."""
 KEPT = 2
 """Checkpoints that stay; the older one is there for the day the newer one is damaged."""
 
@@ -73,7 +76,8 @@ class CheckpointStore:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             digest = _write_state(temporary / STATE, state)
-            manifest = {"epoch": position.epoch, "step": position.step, "global_step": position.global_step, "torch": torch.__version__}
+            manifest: dict[str, Any] = {"epoch": position.epoch, "step": position.step, "global_step": position.global_step}
+            manifest |= {"format": FORMAT, "versions": {"orchestrator": __version__, "torch": torch.__version__}}
             _write_durably(temporary / MANIFEST, json.dumps(manifest | {"files": {STATE: digest}}).encode())
             shutil.rmtree(self.folder / name, ignore_errors=True)
             temporary.rename(self.folder / name)
@@ -106,6 +110,7 @@ class CheckpointStore:
                 content = (path / STATE).read_bytes()
                 position = Position(manifest["epoch"], manifest["step"], manifest["global_step"])
                 check_hash(content, manifest["files"][STATE])
+                check_format(manifest)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self.damaged.append((path.name, f"{type(error).__name__}: {error}"))
                 continue
@@ -121,6 +126,12 @@ def check_hash(content: bytes, expected: str) -> None:
     """Raises: ValueError: The state is not the one that was saved."""
     if hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(f"the hash of {STATE} is wrong")
+
+
+def check_format(manifest: dict[str, Any]) -> None:
+    """Raises: ValueError: The state is laid out in another way."""
+    if (found := manifest.get("format", 1)) != FORMAT:
+        raise ValueError(f"it has format {found} of another version of orchestrator; this one continues format {FORMAT}")
 
 
 def resume_position(checkpoints: Path) -> Position:

@@ -79,12 +79,22 @@ def average_buffers(model: nn.Module, still: Sequence[nn.Module] = ()) -> None:
             buffer.div_(workers)
 
 
-def gather_buffers(model: nn.Module) -> list[dict[str, torch.Tensor]]:
-    """The buffers of every worker, by rank."""
-    own = {name: buffer.detach().cpu().clone() for name, buffer in unwrap(model).named_buffers()}
-    if world()[1] == 1:
+def own_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of this worker's batch statistics, on the CPU."""
+    return {name: buffer.detach().cpu().clone() for name, buffer in unwrap(model).named_buffers()}
+
+
+def set_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    for name, buffer in unwrap(model).named_buffers():
+        buffer.data.copy_(buffers[name])
+
+
+def gather(own: dict[str, Any]) -> list[dict[str, Any]]:
+    """What every worker holds, by rank; on the CPU."""
+    workers = world()[1]
+    if workers == 1:
         return [own]
-    gathered: list[dict[str, torch.Tensor]] = [{} for _ in range(world()[1])]
+    gathered: list[dict[str, Any]] = [{}] * workers
     dist.all_gather_object(gathered, own)
     return gathered
 

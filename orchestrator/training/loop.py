@@ -88,12 +88,15 @@ class _Loop:
         elif self.start is not None:
             weights = self.start()
             replaced = start_from(self.trainer.model, weights, len(self.work.classes))
+            if self.trainer.average is not None:
+                self.trainer.average.restart()
             self.record("WeightsLoaded", source=weights.source, sha256=weights.sha256, new_head=replaced)
         self.record(
             "TrainingStarted",
             parameters=count_parameters(self.trainer.model),
             workers=self.trainer.workers,
             device=str(self.trainer.device),
+            precision=self.trainer.recipe.precision.name,
             resumed_from_step=self.trainer.position.global_step,
         )
 
@@ -131,7 +134,9 @@ class _Loop:
     def _end_epoch(self, images: int) -> None:
         trainer, epoch = self.trainer, self.trainer.position.epoch
         train_loss, train_accuracy = trainer.end_epoch()
-        digest = check_same_weights(trainer.wrapped)
+        digest = check_same_weights(trainer.model)
+        if trainer.average is not None:
+            check_same_weights(trainer.average.model)
         self.record("WeightsVerified", epoch=epoch, sha256=digest, workers=trainer.workers)
         found = trainer.validate(self.feed, self._validation_batches())
         self._keep_model(epoch, None if found is None else found[1])
@@ -165,7 +170,7 @@ class _Loop:
             return
         trainer.best_epoch, trainer.best_accuracy = epoch, accuracy
         if self.leads:
-            write_model(self.work.model_folder, trainer.wrapped, self.work.job.model, self.work.classes, self.work.preprocess)
+            write_model(self.work.model_folder, trainer.evaluated, self.work.job.model, self.work.classes, self.work.preprocess)
 
     def _save(self, position: Position) -> None:
         """All workers give their part; rank 0 writes."""

@@ -1,13 +1,11 @@
-"""The optimiser and the course of the learning rate."""
+"""The optimiser."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
 
-from orchestrator.spec.job import TrainSpec
+from orchestrator.spec.train import TrainSpec
 from orchestrator.training.groups import parameter_groups
 
 
@@ -17,16 +15,6 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
-
-
-def learning_rate(step: int, total_steps: int, spec: TrainSpec) -> float:
-    """The rate of a global step, counted from 0: a straight rise over the warm-up, then half a cosine to 0, or constant."""
-    warmup = int(spec.warmup * total_steps)
-    if step < warmup:
-        return spec.lr * (step + 1) / warmup
-    if spec.schedule == "constant":
-        return spec.lr
-    return spec.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

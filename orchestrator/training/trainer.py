@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.chance import Place, random_state, set_random_state
 from orchestrator.training.checkpoint import START, Position
-from orchestrator.training.distributed import average_buffers, gather_buffers, sum_across, unwrap, world, wrap
+from orchestrator.training.distributed import average_buffers, gather, own_buffers, set_buffers, sum_across, world, wrap
+from orchestrator.training.ema import WeightAverage
 from orchestrator.training.freeze import freeze_layers
 from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize, to_device
-from orchestrator.training.optim import build_optimizer, learning_rate, set_learning_rate
+from orchestrator.training.optim import build_optimizer, set_learning_rate
+from orchestrator.training.recipe import Recipe
+from orchestrator.training.schedule import learning_rate
 from orchestrator.training.timing import Stopwatch, Sums, clock_of
 from orchestrator.training.work import TrainWork
 
@@ -37,12 +41,18 @@ class Trainer:
         self.device = torch.device(work.plan.device)
         self.model = build_model(work.job.model, **work.sizes).to(self.device)
         self.still = freeze_layers(self.model, work.job.model, len(work.classes))
-        self.normalize = Normalize(work.mean, work.std).to(self.device)
+        self.recipe = Recipe(work, self.device)
+        if self.recipe.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+        self.normalize = Normalize(work.mean, work.std, channels_last=self.recipe.channels_last).to(self.device)
         self.optimizer = build_optimizer(self.model, work.job.train)
         self.position = START
         self.best_epoch = 0
         self.best_accuracy: float | None = None
         self.sums = Sums()
+        self.average = WeightAverage(self.model, work.job.train.ema) if work.job.train.ema else None
+        if work.job.train.compile:
+            self.model.compile()
         self.watch = self.start_watch()
         self.wrapped = wrap(self.model, self.device, on_last_gradient=lambda: self.watch.switch("sync"))
 
@@ -77,23 +87,30 @@ class Trainer:
             with self.watch.measure("transfer"):
                 images, labels = to_device(batch.images, self.device), to_device(batch.labels, self.device)
             with self.watch.measure("compute"):
-                found.append(self._accumulate(images, labels, last=number == self.micro_batches - 1))
+                place = Place(self.position.epoch, self.position.step, self.rank + number * self.workers)
+                found.append(self._accumulate(images, labels, place, last=number == self.micro_batches - 1))
             rows.append(len(batch.labels))
+        step = self.position.step + 1
+        self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
         with self.watch.measure("compute"):
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.recipe.precision.step(self.optimizer, self.work.job.train.clip_norm)
+            if self.average is not None:
+                self.average.update(self.position.global_step)
             values: list[list[float]] = torch.stack([torch.stack(pair) for pair in found]).tolist()
         for (mean, correct), count in zip(values, rows, strict=True):
             self.sums.add(mean * count, correct, count)
-        step = self.position.step + 1
-        self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
         return sum(value[0] for value in values) / self.micro_batches
 
     @property
     def learning_rate(self) -> float:
         return learning_rate(self.position.global_step, self.work.plan.total_steps, self.work.job.train)
 
-    def _accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is validated and written: the average of the weights where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def _accumulate(self, images: Tensor, labels: Tensor, place: Place, *, last: bool) -> tuple[Tensor, Tensor]:
         """Add the gradient of one micro-batch; workers exchange gradients with the last one alone.
 
         Returns:
@@ -101,11 +118,10 @@ class Trainer:
         """
         apart = self.wrapped.no_sync() if isinstance(self.wrapped, DistributedDataParallel) and not last else nullcontext()
         with apart:
-            logits = self.wrapped(self.normalize(images))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self.work.job.train.label_smoothing)
-            torch.autograd.backward(loss / self.micro_batches)
+            loss, hits = self.recipe.forward(self.wrapped, self.normalize(images), labels, place)
+            self.recipe.precision.backward(loss / self.micro_batches)
         self.watch.switch("compute")  # it was `sync` since the last gradient, where there are other workers
-        return loss.detach().double(), (logits.detach().argmax(1) == labels).sum().double()
+        return loss.detach().double(), hits.double()
 
     def _next(self, feed: Iterator[Batch], phase: Phase, step: int) -> Batch:
         with self.watch.measure("wait"):
@@ -132,14 +148,16 @@ class Trainer:
         """
         if not batches:
             return None
-        self.wrapped.eval()
+        self.evaluated.eval()
         sums = Sums()
         for number in range(batches):
             batch = self._next(feed, Phase.VALIDATION, number)
             with self.watch.measure("validate"):
                 if len(batch.labels):
                     labels = to_device(batch.labels, self.device)
-                    logits = unwrap(self.wrapped)(self.normalize(to_device(batch.images, self.device))).float()
+                    with self.recipe.precision.autocast():
+                        logits = self.evaluated(self.normalize(to_device(batch.images, self.device)))
+                    logits = logits.float()
                     loss = functional.cross_entropy(logits, labels, reduction="sum")
                     sums.add(float(loss), int((logits.argmax(1) == labels).sum()), len(labels))
         loss_sum, correct, rows = sum_across(sums.values(), self.device)
@@ -151,7 +169,9 @@ class Trainer:
         Returns:
             Mean loss and accuracy over the training images of the epoch.
         """
-        average_buffers(self.wrapped, self.still)
+        average_buffers(self.model, self.still)
+        if self.average is not None:
+            average_buffers(self.average.model, self.average.counterparts(self.still))
         loss, correct, rows = sum_across(self.sums.values(), self.device)
         return loss / max(1, rows), correct / max(1, rows)
 
@@ -161,32 +181,33 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later start needs; called by all workers together."""
-        sums: list[Sequence[float]] = [[0.0] * 3] * self.workers
-        if self.workers > 1:
-            torch.distributed.all_gather_object(sums, self.sums.values())
-        else:
-            sums = [self.sums.values()]
+        own = {"buffers": own_buffers(self.model), "sums": self.sums.values(), "rng": random_state(self.device)}
+        if self.average is not None:
+            own["average_buffers"] = own_buffers(self.average.model)
         return {
-            "model": unwrap(self.wrapped).state_dict(),
-            "buffers": gather_buffers(self.wrapped),
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "sums": [list(values) for values in sums],
+            "scaler": self.recipe.precision.scaler.state_dict(),
+            "ranks": gather(own),
             "best_epoch": self.best_epoch,
             "best_accuracy": math.nan if self.best_accuracy is None else self.best_accuracy,
-            "rng": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any], position: Position) -> None:
         """Continue where `state_dict` was taken; with another number of workers all take the statistics of rank 0."""
-        unwrap(self.wrapped).load_state_dict(state["model"])
-        same = len(state["buffers"]) == self.workers
-        own = state["buffers"][self.rank if same else 0]
-        for name, buffer in unwrap(self.wrapped).named_buffers():
-            buffer.data.copy_(own[name])
+        same = len(state["ranks"]) == self.workers
+        own = state["ranks"][self.rank if same else 0]
+        self.model.load_state_dict(state["model"])
+        set_buffers(self.model, own["buffers"])
+        if self.average is not None:
+            self.average.model.load_state_dict(state["average"])
+            set_buffers(self.average.model, own["average_buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
-        everyone = [sum(values) for values in zip(*state["sums"], strict=True)]
-        self.sums = Sums(*(state["sums"][self.rank] if same else everyone if self.rank == 0 else (0.0, 0.0, 0.0)))
+        self.recipe.precision.scaler.load_state_dict(state["scaler"])
+        everyone = [sum(values) for values in zip(*(rank["sums"] for rank in state["ranks"]), strict=True)]
+        self.sums = Sums(*(own["sums"] if same else everyone if self.rank == 0 else (0.0, 0.0, 0.0)))
+        set_random_state(own["rng"], self.device)
         self.best_epoch = state["best_epoch"]
         self.best_accuracy = None if math.isnan(state["best_accuracy"]) else state["best_accuracy"]
-        torch.set_rng_state(state["rng"])
         self.position = position

@@ -36,6 +36,8 @@ class TrainWork:
     model_folder: Path
     validation_rows: int
     """Images in the validation split."""
+    class_weights: tuple[float, ...] | None = None
+    """How much an image of each class counts in the loss; all alike when absent."""
 
     @property
     def sizes(self) -> dict[str, int]:

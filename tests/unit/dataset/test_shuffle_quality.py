@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.dataset.listing import make_table, sample_id
 from orchestrator.dataset.order import EpochOrder
 from orchestrator.dataset.units import lay_out, units_of
-from orchestrator.spec.job import TrainSpec
+from orchestrator.spec.train import TrainSpec
 
 CLASSES, PER_CLASS = 10, 5_000
 IMAGES = CLASSES * PER_CLASS

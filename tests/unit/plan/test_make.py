@@ -11,7 +11,8 @@ import pytest
 from orchestrator.errors import ClusterError, PlanError
 from orchestrator.plan.make import DataFacts, make_plan, refit, shard_rows, share_cpus, with_workers
 from orchestrator.plan.values import ClusterShape, Plan
-from orchestrator.spec.job import DataSpec, ImageSpec, JobSpec, TrainSpec
+from orchestrator.spec.job import DataSpec, ImageSpec, JobSpec
+from orchestrator.spec.train import TrainSpec
 
 LAPTOP = ClusterShape(cpus=2, gpus=0)
 

@@ -9,8 +9,9 @@ import pytest
 from orchestrator.plan.make import DataFacts, make_plan
 from orchestrator.plan.memory import memory_parts
 from orchestrator.plan.values import ClusterShape, ModelFacts, Plan
-from orchestrator.spec.job import DataSpec, JobSpec, TrainSpec
+from orchestrator.spec.job import DataSpec, JobSpec
 from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.train import TrainSpec
 
 FACTS = ModelFacts(parameters=1_000_000, trained=1_000_000, state_bytes=4_000_100, image_flops=2_500_000_000, image_bytes=3_000_000)
 

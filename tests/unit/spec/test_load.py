@@ -44,7 +44,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
     assert problems(tmp_path, text, "model.name=resnet81") == [
         'job.yaml:4  data.imge: unknown key; did you mean "image"?',
         "job.yaml:6  train.epochs: must be at least 1, not -1",
-        "job.yaml:7  train.batch: must be a whole number, not a list",
+        "job.yaml:7  train.batch: must be a whole number or auto, not a list",
         'command line  model.name: must be a known name, hf:NAME, timm:NAME or torchvision:NAME, not "resnet81"; did you mean "resnet8"?',
     ]
 

@@ -33,6 +33,7 @@ def load(place: Path, tune: str) -> JobSpec:
         ("{lr: {uniform: [0.1, 1]}}", 'did you mean "train.lr"'),
         ("{data.image.size: {choice: [32, 64]}}", "data is the same in every trial"),
         ("{train.workers: {choice: [1, 2]}}", "it cannot be tuned"),
+        ("{train.micro_batch: {choice: [1, 2]}}", "it cannot be tuned"),
         ("{train.lr: {choice: [0.1, -1]}}", "must be greater than 0, not -1"),
         ("{train.epochs: {uniform: [1, 3]}}", "must be a whole number"),
         ("{train.momentum: {uniform: [0.5, 1.5]}}", "must be less than 1, not 1.5"),

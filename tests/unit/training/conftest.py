@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from orchestrator.plan.values import TrainPlan
-from orchestrator.spec.job import DataSpec, EvaluateSpec, ImageSpec, JobSpec, ModelSpec, TrainSpec
+from orchestrator.spec.job import DataSpec, EvaluateSpec, ImageSpec, JobSpec
+from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.train import TrainSpec
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.work import TrainWork
 
@@ -43,7 +46,11 @@ def make_feed(epoch: int = 0, step: int = 0, *, micro_batches: int = 1, rank: in
                 yield Batch(number, Phase.VALIDATION, now, 0, validation.images[cut], validation.labels[cut], validation.ids[cut])
 
 
-def make_work(place: Path, *, workers: int = 1, norm: str = "batch", train: dict[str, Any] | None = None) -> TrainWork:
+def make_work(
+    place: Path, *, workers: int = 1, micro_batches: int | None = None, norm: str = "batch", train: dict[str, Any] | None = None
+) -> TrainWork:
+    """One micro-batch for each worker, where nothing else is said."""
+    parts = micro_batches or workers
     job = JobSpec(
         name="small",
         data=DataSpec(source="/images", image=ImageSpec(size=8, channels=1)),
@@ -51,7 +58,7 @@ def make_work(place: Path, *, workers: int = 1, norm: str = "batch", train: dict
         train=TrainSpec(**({"epochs": EPOCHS, "batch": ROWS, "lr": 0.05} | (train or {}))),
         evaluate=EvaluateSpec(batch=VALIDATION),
     )
-    plan = TrainPlan(workers, workers, ROWS // workers, STEPS, EPOCHS, 0, "cpu", 1.0, 1)
+    plan = TrainPlan(workers, parts, ROWS // parts, STEPS, EPOCHS, 0, "cpu", 1.0, 1)
     return TrainWork(job, plan, ("dark", "light"), 1, (0.4,), (0.3,), place / "checkpoints", place / "model", VALIDATION)
 
 
@@ -81,6 +88,22 @@ class Events:
 
     def named(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.found if event["event"] == name]
+
+
+def assert_same_state(first: Any, second: Any) -> None:
+    """Two states of a checkpoint agree in every bit."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            assert_same_state(value, second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_same_state(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second or (first != first and second != second)  # noqa: PLR0124 -- NaN stands for no accuracy
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from orchestrator.errors import TrainingError
-from orchestrator.spec.job import TrainSpec
 from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.train import TrainSpec
 from orchestrator.training.freeze import freeze_layers
 from orchestrator.training.groups import parameter_groups
 from orchestrator.training.loop import train_worker

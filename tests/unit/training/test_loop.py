@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, make_feed, make_work
+from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 
 from orchestrator.errors import StorageError, TrainingError
 from orchestrator.training.checkpoint import START, CheckpointStore, Position, resume_position
@@ -66,6 +66,38 @@ def test_stopped_after_any_step_and_resumed_gives_the_same_bits(tmp_path: Path, 
     assert losses == {event["epoch"]: (event["train_loss"], event["validation_loss"]) for event in uninterrupted.named("EpochFinished")}
     best = [event["best_epoch"] for event in (*events.named("TrainingFinished"), *uninterrupted.named("TrainingFinished"))]
     assert len(set(best)) == 1
+
+
+RECIPE = {"ema": 0.8, "mixup": 0.4, "cutmix": 1.0, "precision": "fp16", "clip_norm": 1.0, "schedule": "one_cycle", "optimizer": "adamw"}
+"""Everything that has a state or is random."""
+
+
+@pytest.mark.parametrize("step", range(1, STEPS * EPOCHS))
+def test_with_the_whole_recipe_resuming_gives_the_same_bits(tmp_path: Path, events: Events, step: int) -> None:
+    """Averaged weights, mixing, scaled loss: stopped after each step and continued, the whole state is that of the whole run."""
+    whole, parts = make_work(tmp_path / "whole", train=RECIPE), make_work(tmp_path / "parts", train=RECIPE)
+    train(whole, Events())
+    train(parts, events, stop_after=step)
+    torch.manual_seed(step)  # another process would not go on where torch's generator stands
+    train(parts, events)
+    first, second = (CheckpointStore(work.checkpoints).newest() for work in (whole, parts))
+    assert first is not None
+    assert second is not None
+    assert_same_state(second.state, first.state)
+    assert first.state["scaler"]["_growth_tracker"] > 0
+
+
+def test_a_checkpoint_of_another_version_is_passed_over_and_named(tmp_path: Path, events: Events) -> None:
+    """A state that is laid out otherwise is not guessed at; the event says which version wrote it."""
+    work = make_work(tmp_path)
+    train(work, events, stop_after=2)
+    (path,) = work.checkpoints.glob("*/manifest.json")
+    manifest = json.loads(path.read_bytes())
+    assert manifest["versions"]["torch"] == torch.__version__
+    path.write_text(json.dumps(manifest | {"format": 1}))
+    assert resume_position(work.checkpoints) == START
+    train(work, events, stop_after=1)
+    assert "format 1" in events.named("CheckpointRejected")[0]["reason"]
 
 
 def test_a_finished_run_does_nothing(tmp_path: Path, events: Events) -> None:

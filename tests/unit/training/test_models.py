@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from orchestrator.spec.job import ModelSpec, TrainSpec
+from orchestrator.spec.model import ModelSpec
+from orchestrator.spec.train import TrainSpec
 from orchestrator.training.models import build_model, count_parameters
 from orchestrator.training.normalise import Normalize
-from orchestrator.training.optim import build_optimizer, learning_rate
+from orchestrator.training.optim import build_optimizer
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)])
@@ -67,15 +66,3 @@ def test_biases_and_normalisation_are_not_decayed() -> None:
         assert all(parameter.ndim == 1 for parameter in plain["params"])
         assert len(plain["params"]) == 4
         assert decayed["lr_scale"] == plain["lr_scale"] == 1.0
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    """Ten of a hundred steps of straight warm-up to the peak, then half a cosine; or constant."""
-    spec = TrainSpec(lr=0.4, warmup=0.1)
-    assert learning_rate(0, 100, spec) == pytest.approx(0.04)
-    assert learning_rate(9, 100, spec) == pytest.approx(0.4)
-    assert learning_rate(10, 100, spec) == pytest.approx(0.4)
-    assert learning_rate(55, 100, spec) == pytest.approx(0.2)
-    assert learning_rate(99, 100, spec) == pytest.approx(0.2 * (1 + math.cos(math.pi * 89 / 90)))
-    assert learning_rate(99, 100, TrainSpec(lr=0.4, schedule="constant")) == 0.4
-    assert learning_rate(0, 3, TrainSpec(lr=0.4, warmup=0.0)) == 0.4

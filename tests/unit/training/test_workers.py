@@ -15,13 +15,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import NEVER, STEPS, Events, StopAfter, make_feed, make_work
+from conftest import NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import TrainingError
 from orchestrator.spec.model import ModelSpec
+from orchestrator.training import trainer
 from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.checkpoint import START, CheckpointStore, resume_position
 from orchestrator.training.distributed import average_buffers, check_same_weights, weights_sha256, wrap
 from orchestrator.training.loop import train_worker
 from orchestrator.training.models import build_model
@@ -36,6 +38,7 @@ def free_port() -> int:
 
 
 def join(rank: int, workers: int, port: int) -> None:
+    torch.set_num_threads(1)  # more processes than cores would wait for one another in turn
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
 
 
@@ -43,6 +46,11 @@ def leave() -> None:
     """All together: a peer that is gone makes the last collective of another one abort."""
     dist.barrier()
     dist.destroy_process_group()
+
+
+MIXED = {"select": "last", "mixup": 0.4, "cutmix": 1.0, "ema": 0.8, "label_smoothing": 0.1, "clip_norm": 1.0}
+PARTS = 4
+"""Micro-batches of a step, however many workers take them."""
 
 
 def train_rank(rank: int, workers: int, port: int, place: Path) -> None:
@@ -67,6 +75,41 @@ def frozen_training(place: Path, workers: int, rank: int) -> tuple[Any, ...]:
     start = StartWeights("net", "0", build_model(model, **work.sizes).state_dict())
     work = replace(work, job=work.job.model_copy(update={"model": model}))
     return work, make_feed(micro_batches=workers, rank=rank, workers=workers), StopAfter(NEVER), Events(), lambda: start
+
+
+def mix_rank(rank: int, workers: int, port: int, place: Path) -> None:
+    """Four micro-batches a step for any number of workers, with everything that is random."""
+    join(rank, workers, port)
+    work = make_work(place, workers=workers, micro_batches=PARTS, norm="group", train=MIXED)
+    train_worker(work, make_feed(micro_batches=PARTS, rank=rank, workers=workers), StopAfter(NEVER), Events())
+    leave()
+
+
+def unwrapped_rank(rank: int, workers: int, port: int, place: Path) -> None:
+    """The training of a run, but nobody averages the gradients."""
+    join(rank, workers, port)
+    trainer.wrap = lambda model, *_, **__: model  # type: ignore[assignment]
+    work = make_work(place, workers=workers, norm="group")
+    try:
+        train_worker(work, make_feed(micro_batches=workers, rank=rank, workers=workers), StopAfter(NEVER), Events())
+    except TrainingError as error:
+        (place / f"found-{rank}").write_text(str(error))
+    leave()
+
+
+def resume_rank(rank: int, workers: int, port: int, place: Path) -> None:
+    """Batch statistics and the whole recipe: once without a break, once stopped in the middle of an epoch and continued."""
+    join(rank, workers, port)
+    recipe = MIXED | {"precision": "fp16"}
+    for name, stops in (("whole", (NEVER,)), ("parts", (STEPS + 2, NEVER))):
+        work = make_work(place / name, workers=workers, train=recipe)
+        for stop in stops:
+            dist.barrier()  # rank 0 has saved
+            position = resume_position(work.checkpoints)
+            dist.barrier()
+            feed = make_feed(position.epoch, position.step, micro_batches=workers, rank=rank, workers=workers)
+            train_worker(work, feed, StopAfter(stop), Events())
+    leave()
 
 
 def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
@@ -201,6 +244,38 @@ def test_frozen_layers_are_left_alone_by_a_group(tmp_path: Path) -> None:
     frozen = {name for name, tensor in start.items() if torch.equal(trained[name], tensor)}
     expected = {name for name in start if name.startswith(("conv1.", "bn1.", "layer1.", "layer2.", "layer3.0.conv1."))}
     assert frozen == expected
+
+
+def test_a_model_that_nobody_wrapped_never_becomes_a_result(tmp_path: Path) -> None:
+    """The same in a whole training: it ends with the first epoch, on every worker, and leaves neither a model nor a checkpoint."""
+    spawn(unwrapped_rank, 2, tmp_path / "group")
+    for rank in (0, 1):
+        assert "the workers diverged: ranks [1]" in (tmp_path / "group" / f"found-{rank}").read_text()
+    assert not (tmp_path / "group" / "model").exists()
+    assert resume_position(tmp_path / "group" / "checkpoints") == START
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_mixing_and_averaging_are_the_same_on_any_number_of_workers(tmp_path: Path, workers: int) -> None:
+    """MixUp, CutMix, smoothing, clipping and the average of the weights: the exported model agrees with one worker's within 1e-5."""
+    work = make_work(tmp_path / "one", micro_batches=PARTS, norm="group", train=MIXED)
+    train_worker(work, make_feed(micro_batches=PARTS), StopAfter(NEVER), Events())
+    spawn(mix_rank, workers, tmp_path / "group")
+    alone = load_file(work.model_folder / "weights.safetensors")
+    together = load_file(tmp_path / "group" / "model" / "weights.safetensors")
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_two_workers_resumed_compute_the_same_bits(tmp_path: Path) -> None:
+    """Stopped inside an epoch with mixing, averaging, fp16 and each worker's own batch statistics: the same state in the end."""
+    spawn(resume_rank, 2, tmp_path / "group")
+    whole, parts = (CheckpointStore(tmp_path / "group" / name / "checkpoints").newest() for name in ("whole", "parts"))
+    assert whole is not None
+    assert parts is not None
+    assert whole.position == parts.position
+    assert_same_state(parts.state, whole.state)
+    assert len(whole.state["ranks"]) == 2
 
 
 def test_batch_statistics_are_averaged(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Which numbers the forward pass computes with, and what keeps small gradients above zero."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """fp32, bf16 or fp16: what the job asks for, or what suits the device of this worker."""
+    if asked != "auto":
+        return asked
+    if device.type == "cpu":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+class Precision:
+    """Autocast for the forward pass, and for fp16 a scaled loss; with fp32 nothing at all.
+
+    Args:
+        name: fp32, bf16 or fp16.
+        device: Where the network is.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self._device = name, device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=DTYPES[self.name])
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss."""
+        torch.autograd.backward(self.scaler.scale(loss))
+
+    def step(self, optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
+        """Clip the gradients to a norm, 0 for never, and take the step; fp16 leaves out a step whose gradients overflow.
+
+        The gradients are equal on all workers, so all of them leave it out.
+        """
+        if clip_norm:
+            self.scaler.unscale_(optimizer)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
