@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from orchestrator.errors import TrainingError
 from orchestrator.training.chance import Place, generator, seed_torch
 from orchestrator.training.distributed import all_reduce_max
 from orchestrator.training.loss import count_hits, make_targets, training_loss
@@ -46,6 +47,20 @@ class Recipe:
         targets = make_targets(labels, mix)
         seed_torch(spec.seed, place, self._device)
         with self.precision.autocast():
-            logits = model(images if mix is None else mix_images(images, mix))
+            logits = self._logits(model, images if mix is None else mix_images(images, mix))
         loss = training_loss(logits, targets, self._weights, spec.label_smoothing)
         return loss, count_hits(logits.detach(), targets)
+
+    def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Raises:
+        TrainingError: torch.compile cannot compile this network, or finds no compiler on this machine.
+        """
+        if not self._spec.compile:
+            return model(images)  # type: ignore[no-any-return]
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return model(images)  # type: ignore[no-any-return]
+        except TorchDynamoException as error:
+            line = str(error).strip().splitlines()[0]
+            raise TrainingError(f"torch.compile failed: {line}", "train.compile=false trains without it") from error

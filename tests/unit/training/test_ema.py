@@ -13,7 +13,9 @@ from orchestrator.training.checkpoint import CheckpointStore
 from orchestrator.training.ema import WeightAverage
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
+from orchestrator.training.models import build_model
 from orchestrator.training.trainer import Trainer
+from orchestrator.training.weights import StartWeights
 
 
 def test_the_average_is_the_textbook_one() -> None:
@@ -55,6 +57,25 @@ def test_the_average_is_what_is_validated_and_written(tmp_path: Path, events: Ev
     assert found is not None
     last = events.named("EpochFinished")[-1]
     assert found == (last["validation_loss"], last["validation_accuracy"])
+
+
+def test_the_average_begins_with_the_weights_that_training_begins_with(tmp_path: Path, events: Events) -> None:
+    """Weights from a file, and a step that hardly moves them: the average is near them, not near the random ones."""
+    work = make_work(tmp_path, train={"ema": 0.9, "lr": 1e-9, "select": "last"})
+    torch.manual_seed(7)
+    start = build_model(work.job.model, **work.sizes).state_dict()
+    train_worker(work, make_feed(), StopAfter(NEVER), events, lambda: StartWeights("file", "0", start))
+    written = load_model(work.model_folder)[0].state_dict()
+    for name in ("conv1.weight", "layer2.0.conv1.weight", "fc.weight"):
+        torch.testing.assert_close(written[name], start[name], atol=1e-5, rtol=0)
+
+
+def test_frozen_statistics_are_found_in_the_average() -> None:
+    """What is frozen in the model has its counterpart, which workers leave alone as well."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(nn.BatchNorm2d(2)), nn.BatchNorm2d(2))
+    average = WeightAverage(model, 0.9)
+    (found,) = average.counterparts([model[1][0]])
+    assert found is average.model[1][0]  # type: ignore[index]
 
 
 def test_without_averaging_the_weights_stay_what_they_were(tmp_path: Path, events: Events) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from conftest import NEVER, Events, StopAfter, make_feed, make_work
 from safetensors.torch import load_file
 from torch import nn
 
+from orchestrator.errors import TrainingError
 from orchestrator.training.chance import Place
+from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
 from orchestrator.training.recipe import Recipe
 
@@ -63,6 +67,39 @@ def test_accumulation_equals_the_large_batch(tmp_path: Path, parts: int) -> None
     expected = load_file(whole.model_folder / "weights.safetensors")
     for name, tensor in load_file(divided.model_folder / "weights.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=0)
+
+
+def train_compiled(_: int, place: Path) -> None:
+    """In a process of its own: what compiles warns of things that are none of ours."""
+    work, events = make_work(place, norm="group", train={"compile": True, "ema": 0.9}), Events()
+    try:
+        train_worker(work, make_feed(), StopAfter(NEVER), events)
+    except TrainingError as error:
+        (place / "failure").write_text(str(error))
+    (place / "losses.json").write_text(json.dumps([epoch["train_loss"] for epoch in events.named("EpochFinished")]))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same losses within rounding, and a model that loads like any other."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    events = Events()
+    train_worker(make_work(tmp_path / "plain", norm="group", train={"ema": 0.9}), make_feed(), StopAfter(NEVER), events)
+    mp.spawn(train_compiled, (tmp_path,))
+    losses = json.loads((tmp_path / "losses.json").read_bytes())
+    assert losses == pytest.approx([epoch["train_loss"] for epoch in events.named("EpochFinished")], abs=1e-4)
+    assert load_model(tmp_path / "model")[0](torch.zeros(2, 1, 8, 8)).shape == (2, 2)
+
+
+def test_without_a_compiler_compiling_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that names the compiler, and the key that does without."""
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    mp.spawn(train_compiled, (tmp_path,))
+    failure = (tmp_path / "failure").read_text()
+    assert "torch.compile failed" in failure
+    assert "No working C++ compiler" in failure
+    assert "train.compile=false" in failure
 
 
 def test_mixed_training_reports_what_it_minimises(tmp_path: Path) -> None:
