@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from numpy.typing import NDArray
 from ray import ObjectRef
 from ray.data import DataContext, DataIterator, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
@@ -122,10 +123,18 @@ def from_block(table: pa.Table) -> Batch:
         phase=Phase(table["phase"][0].as_py()),
         epoch=table["epoch"][0].as_py(),
         step=table["step"][0].as_py(),
-        images=np.frombuffer(table["images"][0].as_buffer(), np.uint8).reshape(shape),
-        labels=np.frombuffer(table["labels"][0].as_buffer(), np.int64),
-        ids=np.frombuffer(table["ids"][0].as_buffer(), np.uint8).reshape(-1, 16),
+        images=_content(table["images"]).reshape(shape),
+        labels=_content(table["labels"]).view(np.int64),
+        ids=_content(table["ids"]).reshape(-1, 16),
     )
+
+
+def _content(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """The only value of a column, in the memory of the block: what Arrow calls a scalar would be a copy."""
+    values = column.chunk(0)
+    _, offsets, content = values.buffers()
+    start, stop = np.frombuffer(offsets, np.int64)[values.offset : values.offset + 2].tolist()
+    return np.frombuffer(content, np.uint8)[start:stop]
 
 
 def batches_of_rank(shard: DataIterator, rank: int, workers: int) -> Iterator[Batch]:

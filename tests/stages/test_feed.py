@@ -114,10 +114,12 @@ def test_validation_is_filled_up_with_empty_batches(feed: Feed, workers: int) ->
 
 
 def test_a_block_is_a_batch(feed: Feed) -> None:
-    """What travels through Ray Data comes back as it was, empty batches as well."""
+    """What travels through Ray Data comes back as it was, empty batches as well, and the pixels are not copied."""
     for batch in batches_of(replace(feed, workers=4)):
-        assert key(from_block(to_block(batch))) == key(batch)
-        assert from_block(to_block(batch)).index == batch.index
+        found = from_block(to_block(batch))
+        assert key(found) == key(batch)
+        assert found.index == batch.index
+        assert not len(batch.ids) or np.shares_memory(found.images, batch.images)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
