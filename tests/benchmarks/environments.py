@@ -13,8 +13,8 @@ PACKAGES = {
     "webdataset": ("webdataset==1.0.2", "torch"),
     "ray-data": ("ray[data,train]", "aiohttp", "pillow==13.0.0", "torch"),
 }
-"""What a loader needs besides OpenCV and numpy; without a version: ours. `read_images` needs Pillow, `iter_torch_batches` Ray Train, and Ray
-Data fails now and then without aiohttp."""
+"""What a loader needs besides OpenCV and numpy; without a version: ours. `read_images` needs Pillow, `iter_torch_batches` Ray Train;
+without aiohttp two threads of Ray Data can trip over a failed import."""
 SHARED = ("numpy", "opencv-python-headless")
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 """Decides about what the packages need themselves."""
