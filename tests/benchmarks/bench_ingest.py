@@ -6,6 +6,7 @@ Run it with `make bench-ingest`. Everybody makes the same micro-batches: decode,
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,7 +31,7 @@ from tars import write_tars
 from orchestrator.launch.cluster import TOKEN, start_engine
 from orchestrator.stages.environment import set_environment
 
-BARS = {"bare": 0.85, "torch": 1.0, "ray-data": 2.0, "jpeg": 3.0, "raw": 5.0}
+BARS = {"bare": 0.85, "bare-keep": 0.85, "torch": 1.0, "ray-data": 2.0, "jpeg": 3.0, "raw": 5.0}
 """For speed; an epoch from `jpeg` and `raw` is compared with one from originals."""
 STORE_BAR = 1.1
 """Bytes in the object store for each byte of pixels, at most."""
@@ -38,12 +39,16 @@ LONGER = {"original": 1, "jpeg": 3, "raw": 5}
 """Times the epochs of the originals: what is faster would be over too soon."""
 NAMES = {
     "bare": "bare loops",
+    "bare-keep": "bare loops that keep memory",
     "torch": "torch DataLoader",
     "ray-data": "Ray Data as documented",
     "spdl": "SPDL",
     "webdataset": "WebDataset",
     "original": "originals",
 }
+BARE = {"bare": False, "bare-keep": True}
+"""Whether the loops keep memory."""
+QUIET_S, QUIET_CPU, QUIET_WITHIN_S = 0.5, 0.2, 60.0
 PIXEL_BYTES = SIZE * SIZE * 3
 MEBI = 2**20
 
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     homes = {loader: environment_of(loader, options.folder / "environments") for loader in options.loaders}
     with contenders(pictures, homes, options) as (measures, workers):
         say(f"{options.repeats} rounds of {', '.join(measures)}, after one that does not count")
-        rounds = interleave(1 + options.repeats, measures)[1:]
+        rounds = interleave(1 + options.repeats, {name: partial(when_quiet, measure) for name, measure in measures.items()})[1:]
     publish("ingest", rows_of(rounds, workers, list_pictures(pictures)), options.folder)
     sys.stdout.write("\n" + "\n".join(notes(homes, options)) + "\n")
 
@@ -78,6 +83,21 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201 -- progress goes to stderr
 
 
+def when_quiet(measure: Callable[[], Measure]) -> Measure:
+    """Once Ray has cleaned up after the last one: its processes use less than a fifth of a core for half a second.
+
+    Raises:
+        TimeoutError: They do not come to rest.
+    """
+    deadline = time.monotonic() + QUIET_WITHIN_S
+    while time.monotonic() < deadline:
+        before = cpu_seconds()
+        time.sleep(QUIET_S)
+        if sum(cpu_between(before, cpu_seconds()).values()) < QUIET_CPU * QUIET_S:
+            return measure()
+    raise TimeoutError(f"what was started before still computes after {QUIET_WITHIN_S:g} s")
+
+
 @contextmanager
 def contenders(
     pictures: Path, homes: Mapping[str, Environment], options: Namespace
@@ -95,7 +115,7 @@ def contenders(
         ingests = {store: partial(ours, data, place, options.epochs * LONGER[store]) for store, data in prepared.items()}
         yield (
             (
-                {"bare": partial(bare, [str(file) for file in files], options)}
+                {name: partial(bare, [str(file) for file in files], options, keep=keep) for name, keep in BARE.items()}
                 | {loader: partial(rival.measure, len(files), workers[loader]) for loader, rival in rivals.items()}
                 | ingests
             ),
@@ -128,9 +148,9 @@ class Rival:
         return run_loader(self.python, Order(self.loader, str(self.source.resolve()), self.options.batch, workers, course))
 
 
-def bare(files: list[str], options: Namespace) -> Measure:
+def bare(files: list[str], options: Namespace, *, keep: bool) -> Measure:
     before = cpu_seconds()
-    spent = run_bare_crops(files, options.epochs, options.batch)
+    spent = run_bare_crops(files, options.epochs, options.batch, keep=keep)
     beside = cpu_between(before, cpu_seconds())
     thousands = len(files) * options.epochs / 1000
     idle = sum(seconds for role, seconds in beside.items() if role is not Role.DRIVER)
@@ -215,6 +235,7 @@ def notes(homes: Mapping[str, Environment], options: Namespace) -> list[str]:
         f"- Compared with: {others or 'bare loops alone'}, where torch is used {version('torch')}. Workers: the fastest number for each.",
         "- Everybody reads the same files from the page cache: loops and loaders the JPEGs, WebDataset tar files of them, ours its shards.",
         f"- Micro-batches of {options.batch} x {SIZE} x {SIZE} x 3 uint8 for one consumer that touches each page and computes nothing.",
+        "- Bare loops that keep memory: glibc does not give the memory of each decoded image back to the system.",
         "- images_per_s: after an epoch to warm up and before another one, which show in whole_images_per_s (but not the last).",
         "- first_batch_s: from the request; Ray runs, worker group and libraries are loaded. cpu_s: of all processes, for 1,000 images.",
         "- peak_mib: of all processes, without shared memory; object store: all bytes written to it, whatever for.",

@@ -37,13 +37,17 @@ class Role(StrEnum):
     """What Ray itself runs: raylet, control store, agents."""
 
 
-ACTORS = {
+BEGINNINGS = {
+    b"ray::DashboardAgent": Role.RAY,
+    b"ray::RuntimeEnvAgent": Role.RAY,
     b"ray::TrainController": Role.CONTROLLER,
     b"ray::DatasetManager": Role.CONTROLLER,
     b"ray::SplitCoordinator": Role.EXECUTOR,
     b"ray::RayTrainWorker": Role.CONSUMER,
 }
-"""How the command lines of workers begin that do one thing as long as they live."""
+"""How the command lines begin of what is no common worker of Ray."""
+RAYLET = b"/raylet"
+"""How the program ends that starts the workers, and has the mark of a worker among its arguments."""
 
 
 def cpu_seconds(root: int | None = None) -> dict[int, tuple[Role, float]]:
@@ -109,10 +113,10 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 def _role(pid: int) -> Role:
     command = _read(pid, "cmdline")
-    for begin, role in ACTORS.items():
-        if command.startswith(begin):
-            return role
-    return Role.WORKER if any(mark in command for mark in WORKER_MARKS) else Role.RAY
+    if command.partition(b"\0")[0].endswith(RAYLET):
+        return Role.RAY
+    known = next((role for beginning, role in BEGINNINGS.items() if command.startswith(beginning)), None)
+    return known or (Role.WORKER if any(mark in command for mark in WORKER_MARKS) else Role.RAY)
 
 
 def _stat(pid: int) -> list[bytes]:
