@@ -38,7 +38,7 @@ def environment_of(loader: str, folder: Path) -> Environment:
     """
     if loader not in PACKAGES:
         return Environment(Path(sys.executable), f"{loader} {version(loader)}")
-    requirements = [_pinned(name) for name in (*PACKAGES[loader], *SHARED)]
+    requirements = requirements_of(loader)
     place = folder / "-".join([loader, *(requirement.partition("==")[2] for requirement in requirements)])
     python = (place / "bin" / "python").absolute()
     if not (place / MADE).exists():
@@ -46,6 +46,11 @@ def environment_of(loader: str, folder: Path) -> Environment:
         subprocess.run([python, "-m", "pip", "install", "--quiet", "-c", CONSTRAINTS, *requirements], check=True, stdout=sys.stderr)
         (place / MADE).touch()
     return Environment(python, requirements[0].replace("==", " "))
+
+
+def requirements_of(loader: str) -> list[str]:
+    """With their versions."""
+    return [_pinned(name) for name in (*PACKAGES[loader], *SHARED)]
 
 
 def _pinned(requirement: str) -> str:

@@ -56,7 +56,7 @@ class Ingested:
     """Over all epochs."""
 
 
-def job_of(source: Path, store: str, batch: int) -> JobSpec:
+def job_of(source: Path, store: str, batch: int, epochs: int = 1) -> JobSpec:
     """All images are for training, by one worker, with the transforms that everybody applies."""
     return JobSpec.model_validate(
         {
@@ -67,7 +67,7 @@ def job_of(source: Path, store: str, batch: int) -> JobSpec:
                 "image": {"size": SIZE, "store": store},
             },
             "augment": ["random_resized_crop", "horizontal_flip"],
-            "train": {"batch": batch, "workers": 1},
+            "train": {"batch": batch, "workers": 1, "epochs": epochs},
         }
     )
 
