@@ -22,6 +22,7 @@ import numpy as np
 from consume import Consumed, Course, consume
 from crop import SIZE, crop_into, crop_pixels_into, empty_batch
 from numpy.typing import NDArray
+from processes import plain_environment
 
 Batches = Iterator[NDArray[np.uint8]]
 
@@ -46,7 +47,7 @@ class Order:
 def run_loader(python: Path, order: Order) -> Consumed:
     """In a process of its own, with the Python that has the loader."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = plain_environment() | {"PYTHONPATH": os.pathsep.join(paths)}
     # Not the file as a program: what other processes shall import must not be in `__main__`.
     command = [str(python), "-c", "import loaders; loaders.main()", json.dumps(asdict(order))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processes import plain_environment
+
 
 @dataclass(frozen=True)
 class PinnedTime:
@@ -65,7 +67,8 @@ def _peak_bytes() -> int:
 
 
 def _start(program: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(program)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain_environment())
 
 
 def _tell(process: subprocess.Popen[str], message: Any) -> None:

@@ -50,6 +50,11 @@ RAYLET = b"/raylet"
 """How the program ends that starts the workers, and has the mark of a worker among its arguments."""
 
 
+def plain_environment() -> dict[str, str]:
+    """For programs that are compared with ours: without what we tell glibc for Ray's processes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+
 def cpu_seconds(root: int | None = None) -> dict[int, tuple[Role, float]]:
     """What each living process of the run has used so far, with children that ended.
 

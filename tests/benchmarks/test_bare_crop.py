@@ -11,6 +11,7 @@ from crop import crop_into, empty_batch
 from ingest_once import job_of, stored
 from pictures import list_pictures, write_pictures
 from prepare_once import Workplace
+from processes import plain_environment
 
 from orchestrator.dataset.shards import ALL, read_rows
 from orchestrator.images.augment import augmentation_rng
@@ -51,3 +52,10 @@ def test_every_loop_works_through_its_share(pictures: Path, keep: bool) -> None:
     assert spent.seconds > 0
     assert spent.cpu_s > 0
     assert spent.peak_bytes > 0
+
+
+def test_what_ray_is_told_about_memory_does_not_reach_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run as anybody would run them."""
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
+    assert "MALLOC_TOP_PAD_" not in plain_environment()
+    assert plain_environment()["PATH"]
