@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo tune-demo test test-slow fuzz verdicts bench-prepare bench-listing lint clean
+.PHONY: demo tune-demo test test-slow fuzz verdicts bench-prepare bench-ingest bench-listing lint clean
 
 .venv/.ok: pyproject.toml constraints.txt tests/s3_server.txt
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,10 @@ verdicts: .venv/.ok
 # Against bare OpenCV loops, on a machine that does nothing else; a quick try: make bench-prepare ARGS="--images 300 --many 0 --repeats 2".
 bench-prepare: .venv/.ok
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_prepare.py $(ARGS)
+
+# What training reads, against bare OpenCV loops and other loaders; a quick try: make bench-ingest ARGS="--repeats 1 --loaders torch".
+bench-ingest: .venv/.ok
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_ingest.py $(ARGS)
 
 # A million files: how many a second, and how much memory.
 bench-listing: .venv/.ok

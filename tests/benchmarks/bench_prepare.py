@@ -33,6 +33,7 @@ RAYLETS_BAR = 0.9
 """Of what one raylet does with the same CPUs."""
 TIMED_ON_RAYLETS = 3
 """Prepares on raylets that were started once; their median counts."""
+ROLES = (Role.DRIVER, Role.WORKER, Role.RAY)
 MEBI = 2**20
 
 
@@ -103,7 +104,7 @@ def ours(job: JobSpec, place: Workplace, images: int) -> Measure:
     prepared = prepare_once(job, place)
     used = cpu_between(before, cpu_seconds())
     assert prepared.images == images, f"{prepared.images} of {images} images were prepared"
-    roles = {f"{role}_cpu_s": used[role] for role in Role}
+    roles = {f"{role}_cpu_s": used[role] for role in ROLES}
     return Measure(prepared.seconds, {"first_unit_s": prepared.first_unit_s, "cpu_s": sum(used.values()), **roles})
 
 
@@ -122,7 +123,7 @@ def speed_row(store: str, rounds: Rounds, files: Sequence[Path], start_s: float)
 
 def cpu_row(store: str, rounds: Rounds, images: int) -> Row:
     """How much more CPU time than the bare loops; the facts are for 1,000 images."""
-    per_thousand = {f"{role}_cpu_s": median_fact(rounds, "ours", f"{role}_cpu_s") * 1000 / images for role in Role}
+    per_thousand = {f"{role}_cpu_s": median_fact(rounds, "ours", f"{role}_cpu_s") * 1000 / images for role in ROLES}
     beside = {
         "bare_cpu_s": median_fact(rounds, "bare", "cpu_s") * 1000 / images,
         "idle_ray_cpu_s": median_fact(rounds, "bare", "idle_ray_cpu_s") * 1000 / images,

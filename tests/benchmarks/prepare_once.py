@@ -54,13 +54,13 @@ def prepare_once(job: JobSpec, place: Workplace) -> Prepared:
         run = root.run(job.name)
         stop = StopRequest(run.stop_request)
         began, started = time.time(), time.perf_counter()
-        manifest = _list_and_prepare(job, place, root, Journal(run.events, "prepare-driver", "prepare"), stop)
+        manifest = list_and_prepare(job, place, root, Journal(run.events, "prepare-driver", "prepare"), stop)
         seconds = time.perf_counter() - started
         first = next(float(event["time"]) for event in read_events(run.events) if event["event"] == "UnitPrepared")
     return Prepared(sum(manifest.splits.values()), seconds, first - began)
 
 
-def _list_and_prepare(job: JobSpec, place: Workplace, root: Root, journal: Journal, stop: StopRequest) -> Manifest:
+def list_and_prepare(job: JobSpec, place: Workplace, root: Root, journal: Journal, stop: StopRequest) -> Manifest:
     """What `do_stages` does, from the listing to the manifest."""
     found = find_images(job.data, root.data)
     remember_splits(found.splits, found.table, found.before)

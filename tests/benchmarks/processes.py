@@ -1,4 +1,7 @@
-"""What the processes of a run cost, read from /proc: this process and all that it started."""
+"""What the processes of a run cost, read from /proc: one process and all that it started.
+
+Imports the standard library alone, so that it runs in the environment of every program that is compared.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,41 @@ class Role(StrEnum):
     DRIVER = "driver"
     WORKER = "workers"
     """A worker of Ray, and what it starts."""
+    CONTROLLER = "controller"
+    """Workers of Ray in which Ray Train decides about its group."""
+    EXECUTOR = "executor"
+    """The worker of Ray in which Ray Data decides what is read next."""
+    CONSUMER = "consumers"
+    """Workers of Ray that train, or would."""
     RAY = "ray"
     """What Ray itself runs: raylet, control store, agents."""
 
 
-def cpu_seconds() -> dict[int, tuple[Role, float]]:
-    """What each living process of the run has used so far, with children that ended."""
-    return {pid: (role, _cpu_of(pid)) for pid, role in _family()}
+BEGINNINGS = {
+    b"ray::DashboardAgent": Role.RAY,
+    b"ray::RuntimeEnvAgent": Role.RAY,
+    b"ray::TrainController": Role.CONTROLLER,
+    b"ray::DatasetManager": Role.CONTROLLER,
+    b"ray::SplitCoordinator": Role.EXECUTOR,
+    b"ray::RayTrainWorker": Role.CONSUMER,
+}
+"""How the command lines begin of what is no common worker of Ray."""
+RAYLET = b"/raylet"
+"""How the program ends that starts the workers, and has the mark of a worker among its arguments."""
+
+
+def plain_environment() -> dict[str, str]:
+    """For programs that are compared with ours: without what we tell glibc for Ray's processes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+
+def cpu_seconds(root: int | None = None) -> dict[int, tuple[Role, float]]:
+    """What each living process of the run has used so far, with children that ended.
+
+    Args:
+        root: The process that started the others; this one by default.
+    """
+    return {pid: (role, _cpu_of(pid)) for pid, role in _family(root)}
 
 
 def cpu_between(before: dict[int, tuple[Role, float]], after: dict[int, tuple[Role, float]]) -> dict[Role, float]:
@@ -44,8 +75,9 @@ def cpu_between(before: dict[int, tuple[Role, float]], after: dict[int, tuple[Ro
 class MemoryWatch:
     """The largest sum of the memory of all processes of the run while the context lasts, sampled five times a second."""
 
-    def __init__(self) -> None:
-        self.first_bytes = self.peak_bytes = memory_bytes()
+    def __init__(self, root: int | None = None) -> None:
+        self._root = root
+        self.first_bytes = self.peak_bytes = memory_bytes(root)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -59,22 +91,22 @@ class MemoryWatch:
 
     def _sample(self) -> None:
         while not self._done.wait(SAMPLE_S):
-            self.peak_bytes = max(self.peak_bytes, memory_bytes())
+            self.peak_bytes = max(self.peak_bytes, memory_bytes(self._root))
 
 
-def memory_bytes() -> int:
+def memory_bytes(root: int | None = None) -> int:
     """Of all processes of the run, without the object store."""
-    return sum(_held_by(pid) for pid, _ in _family())
+    return sum(_held_by(pid) for pid, _ in _family(root))
 
 
-def _family() -> list[tuple[int, Role]]:
-    """This process and its descendants."""
+def _family(root: int | None) -> list[tuple[int, Role]]:
+    """A process, this one by default, and its descendants."""
     children: dict[int, list[int]] = {}
     for pid, parent in _parents():
         children.setdefault(parent, []).append(pid)
-    family = [(os.getpid(), Role.DRIVER)]
+    family = [(root or os.getpid(), Role.DRIVER)]
     for pid, role in family:  # grows while it is walked
-        family.extend((child, Role.WORKER if role is Role.WORKER else _role(child)) for child in children.get(pid, []))
+        family.extend((child, _role(child) if role in (Role.DRIVER, Role.RAY) else role) for child in children.get(pid, []))
     return family
 
 
@@ -86,7 +118,10 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 def _role(pid: int) -> Role:
     command = _read(pid, "cmdline")
-    return Role.WORKER if any(mark in command for mark in WORKER_MARKS) else Role.RAY
+    if command.partition(b"\0")[0].endswith(RAYLET):
+        return Role.RAY
+    known = next((role for beginning, role in BEGINNINGS.items() if command.startswith(beginning)), None)
+    return known or (Role.WORKER if any(mark in command for mark in WORKER_MARKS) else Role.RAY)
 
 
 def _stat(pid: int) -> list[bytes]:

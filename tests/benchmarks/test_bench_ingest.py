@@ -1,0 +1,40 @@
+"""The benchmark of ingest runs to its end; how fast it is says the benchmark, not a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+HERE = Path(__file__).parent
+TOY = ("--images", "48", "--batch", "8", "--epochs", "1", "--repeats", "2", "--loaders", "torch")
+"""Loaders that are no dependency of ours would have to be installed first."""
+
+
+def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
+    """Every row is there, with the fields that other programs read, and nothing is left behind."""
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    program = [sys.executable, str(HERE / "bench_ingest.py"), *TOY, "--folder", str(tmp_path)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "ingest.json").read_bytes())["rows"]}
+
+    rivals = ("bare loops", "bare loops that keep memory", "torch DataLoader")
+    speed = [*(f"original: speed against {rival}" for rival in rivals), *(f"{store}: speed against originals" for store in ("jpeg", "raw"))]
+    stored = [f"{store}: object store against pixels" for store in ("original", "jpeg", "raw")]
+    assert list(rows) == [*speed, "original: CPU time against bare loops", *stored]
+    assert all(0 < row["low"] <= row["ratio"] <= row["high"] and row["repeats"] == 2 for row in rows.values())
+    facts = {f"{whose}{fact}" for whose in ("", "their_") for fact in ("images_per_s", "whole_images_per_s", "first_batch_s", "peak_mib")}
+    assert all(facts <= set(rows[name]) for name in speed)
+    assert rows[speed[2]]["workers"] >= 1
+    assert all(rows[name]["executor_cpu_s"] > 0 and rows[name]["workers_cpu_s"] > 0 for name in rows if "CPU time" in name)
+    assert {rows[name]["spilled_bytes"] for name in stored} == {0}
+    assert [line.split(" |")[0].removeprefix("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:] == list(rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "ingest.json"]

@@ -1,0 +1,84 @@
+"""Other loaders are asked for the same work, and everybody is measured by the same consumer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from consume import Course, consume
+from environments import PACKAGES, environment_of, requirements_of
+from loaders import LOADERS, Order, run_loader, torch_batches
+from numpy.typing import NDArray
+from pictures import list_pictures, write_pictures
+from tars import TARS, write_tars
+
+BATCH, IMAGES = 4, 18
+COURSE = Course(epoch_batches=4, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("data"), IMAGES)
+
+
+def test_the_middle_of_a_course_is_timed() -> None:
+    """One epoch before and one after it are consumed and do not count; nothing is read before the request."""
+    taken: list[int] = []
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        for number in range(COURSE.epoch_batches * COURSE.all_epochs):
+            taken.append(number)
+            yield np.full((BATCH, 8, 8, 3), number, np.uint8)
+
+    waiting = batches()
+    assert taken == []
+    consumed = consume(waiting, COURSE, os.getpid())
+    assert len(taken) == 16
+    assert (consumed.images, consumed.whole_images) == (32, 48)
+    assert 0 < consumed.first_batch_s < consumed.whole_s
+    assert 0 < consumed.seconds < consumed.whole_s
+    assert consumed.peak_bytes > 0
+
+
+def test_a_loader_in_a_process_of_its_own_gives_whole_batches(pictures: Path) -> None:
+    """As many as the course has; images of an epoch that fill no batch are left out."""
+    consumed = run_loader(Path(sys.executable), Order("torch", str(pictures), BATCH, 1, COURSE))
+    assert consumed.images == COURSE.epochs * COURSE.epoch_batches * BATCH
+    assert consumed.cpu_s["driver"] > 0
+
+
+def test_batches_hold_pixels(pictures: Path) -> None:
+    """(M, 224, 224, 3) uint8, of pictures that are not empty."""
+    batches = list(torch_batches(Order("torch", str(pictures), BATCH, 1, Course(4, 0))))
+    assert [batch.shape for batch in batches] == [(BATCH, 224, 224, 3)] * 8
+    assert {batch.dtype for batch in batches} == {np.dtype(np.uint8)}
+    assert all(image.std() > 1 for batch in batches for image in batch)
+
+
+def test_tars_hold_the_files(pictures: Path, tmp_path: Path) -> None:
+    """Each file once, byte for byte, beside the number of its class."""
+    files = list_pictures(pictures)
+    content: dict[str, bytes] = {}
+    tars = sorted(write_tars(files, tmp_path / "tars").iterdir())
+    for path in tars:
+        with tarfile.open(path) as tar:
+            content |= {name: tar.extractfile(name).read() for name in tar.getnames()}  # type: ignore[union-attr]
+    assert len(tars) == TARS
+    assert content == {f"{path.stem}.jpg": path.read_bytes() for path in files} | {
+        f"{path.stem}.cls": path.parent.name.removeprefix("class-").encode() for path in files
+    }
+
+
+def test_environments_are_pinned(tmp_path: Path) -> None:
+    """Every package that is asked for has one version, ours where we have it; a loader of ours needs no environment."""
+    assert environment_of("torch", tmp_path).python == Path(sys.executable)
+    assert set(PACKAGES) < set(LOADERS)
+    for loader in PACKAGES:
+        requirements = requirements_of(loader)
+        assert all(requirement.count("==") == 1 for requirement in requirements)
+        assert any(requirement.startswith("opencv-python-headless==") for requirement in requirements)
