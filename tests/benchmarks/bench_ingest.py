@@ -1,6 +1,8 @@
 """Training ingest against bare OpenCV loops and other loaders: speed, CPU time, memory, and what goes through the object store.
 
-Run it with `make bench-ingest`. Everybody makes the same micro-batches: decode, random resized crop to 224 x 224, flip.
+Run it with `make bench-ingest`. Everybody makes the same micro-batches: decode, random resized crop to 224 x 224, flip. What it
+saves to prepare images is measured twice: with that crop, which is cut from what is stored, and with the middle of the picture
+resized to 224 x 224 and flipped, which gives the same pixels from every store.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from tempfile import TemporaryDirectory
 from bare_crop import run_bare_crops
 from consume import Consumed, Course
 from environments import Environment, environment_of
-from ingest_once import Stored, ingest_once, job_of, shape_beside, stored
+from ingest_once import Stored, ingest_once, job_of, shape_beside, stored, uncropped
 from loaders import LOADERS, Order, run_loader
 from pictures import list_pictures, mean_bytes, write_pictures
 from pinned import cores
@@ -31,8 +33,8 @@ from tars import write_tars
 from orchestrator.launch.cluster import TOKEN, start_engine
 from orchestrator.stages.environment import set_environment
 
-BARS = {"bare": 0.85, "bare-keep": 0.85, "torch": 1.0, "ray-data": 2.0, "jpeg": 3.0, "raw": 5.0}
-"""For speed; an epoch from `jpeg` and `raw` is compared with one from originals."""
+BARS = {"bare": 0.85, "torch": 1.0, "ray-data": 2.0, "jpeg, resized": 3.0, "raw, resized": 5.0}
+"""For speed; an epoch from `jpeg` and `raw` is compared with one from originals that gives the same images."""
 STORE_BAR = 1.1
 """Bytes in the object store for each byte of pixels, at most."""
 LONGER = {"original": 1, "jpeg": 3, "raw": 5}
@@ -45,7 +47,10 @@ NAMES = {
     "spdl": "SPDL",
     "webdataset": "WebDataset",
     "original": "originals",
+    "original, resized": "originals, resized",
 }
+RESIZED = ", resized"
+"""Marks what is measured without a random crop."""
 BARE = {"bare": False, "bare-keep": True}
 """Whether the loops keep memory."""
 QUIET_S, QUIET_CPU, QUIET_WITHIN_S = 0.5, 0.2, 60.0
@@ -112,7 +117,11 @@ def contenders(
         workers = {loader: rival.best_workers(len(files)) for loader, rival in rivals.items()}
         place = Workplace(ends.enter_context(start_engine(shape, in_process=False)), shape, options.folder)
         prepared = {store: ends.enter_context(stored(job_of(pictures, store, options.batch), place)) for store in options.stores}
-        ingests = {store: partial(ours, data, place, options.epochs * LONGER[store]) for store, data in prepared.items()}
+        resized = {f"{store}{RESIZED}": uncropped(data) for store, data in prepared.items()}
+        ingests = {
+            name: partial(ours, data, place, options.epochs * LONGER[name.removesuffix(RESIZED)])
+            for name, data in (prepared | resized).items()
+        }
         yield (
             (
                 {name: partial(bare, [str(file) for file in files], options, keep=keep) for name, keep in BARE.items()}
@@ -193,8 +202,10 @@ def rows_of(rounds: Rounds, workers: Mapping[str, int], files: Sequence[Path]) -
     stores = [store for store in LONGER if store in names]
     rows = []
     if "original" in stores:
-        rows += [speed_row(rounds, "original", rival, workers.get(rival, 0)) for rival in names if rival not in LONGER]
-        rows += [speed_row(rounds, store, "original", 0) for store in stores if store != "original"]
+        rivals = [name for name in names if name.removesuffix(RESIZED) not in LONGER]
+        rows += [speed_row(rounds, "original", rival, workers.get(rival, 0)) for rival in rivals]
+        for kind in (RESIZED, ""):
+            rows += [speed_row(rounds, f"{store}{kind}", f"original{kind}", 0) for store in stores if store != "original"]
         rows += [cpu_row(rounds, "original", files)]
     return rows + [store_row(rounds, store) for store in stores]
 

@@ -83,6 +83,13 @@ def stored(job: JobSpec, place: Workplace) -> Iterator[Stored]:
         yield Stored(job, make_plan(job, facts, place.shape, job.name), manifest, root.data / manifest.fingerprint)
 
 
+def uncropped(prepared: Stored) -> Stored:
+    """The same data for a job that trains on the middle of each picture, flipped or not: of what is stored, the same for every store."""
+    job = prepared.job
+    flips = tuple(step for step in job.augment if step.transform != "random_resized_crop")
+    return replace(prepared, job=job.model_copy(update={"augment": flips}))
+
+
 def ingest_once(prepared: Stored, place: Workplace, epochs: int) -> Ingested:
     """The course of a run from its first batch on; `epochs` are timed. Of the worker's CPUs, it uses next to nothing."""
     course = Course(prepared.plan.train.steps_per_epoch, epochs)

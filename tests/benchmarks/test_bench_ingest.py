@@ -27,7 +27,10 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads((tmp_path / "ingest.json").read_bytes())["rows"]}
 
     rivals = ("bare loops", "bare loops that keep memory", "torch DataLoader")
-    speed = [*(f"original: speed against {rival}" for rival in rivals), *(f"{store}: speed against originals" for store in ("jpeg", "raw"))]
+    speed = [
+        *(f"original: speed against {rival}" for rival in rivals),
+        *(f"{store}{kind}: speed against originals{kind}" for kind in (", resized", "") for store in ("jpeg", "raw")),
+    ]
     stored = [f"{store}: object store against pixels" for store in ("original", "jpeg", "raw")]
     assert list(rows) == [*speed, "original: CPU time against bare loops", *stored]
     assert all(0 < row["low"] <= row["ratio"] <= row["high"] and row["repeats"] == 2 for row in rows.values())
