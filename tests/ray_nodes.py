@@ -39,9 +39,10 @@ class RayNodes:
         cpus: Logical CPUs of each node.
         hidden: An existing folder that only the head sees; takes the right to mount.
         token: File of the secret; one of its own where it is left out.
+        head_gpus: GPUs that the head claims to have.
     """
 
-    def __init__(self, count: int = 2, cpus: int = 2, hidden: Path | None = None, token: Path | None = None) -> None:
+    def __init__(self, count: int = 2, cpus: int = 2, hidden: Path | None = None, token: Path | None = None, head_gpus: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
         self.token = token or self._make_token()
         self.environment = os.environ | {
@@ -60,7 +61,7 @@ class RayNodes:
         self.address = f"http://127.0.0.1:{dashboard}"
         head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
         try:
-            self._start("0", [*head, f"--num-cpus={cpus}"])
+            self._start("0", [*head, f"--num-cpus={cpus}", f"--num-gpus={head_gpus}"])
             self._wait_for_nodes(1)
             for number in range(1, count):
                 self._start(str(number), [f"--address={self.gcs_address}", f"--num-cpus={cpus}"], hidden)

@@ -167,6 +167,19 @@ def _shape(nodes: list[dict[str, Any]]) -> ClusterShape:
     return ClusterShape(cpus=sum(cpus), gpus=gpus, nodes=max(1, len(nodes)), smallest_node_cpus=min(cpus) if len(cpus) > 1 else 0)
 
 
+def reading_nodes() -> tuple[str, ...]:
+    """Ids of the nodes that read for a worker group: those without a GPU, where they have at least as many CPUs as the others have left.
+
+    Decoding beside the processes that feed a GPU slows those down. Empty where all nodes read.
+    """
+    nodes = _working_nodes()
+    plain = [node for node in nodes if not node["Resources"].get("GPU")]
+    left = sum(node["Resources"]["CPU"] - node["Resources"]["GPU"] for node in nodes if node["Resources"].get("GPU"))
+    if len(plain) in (0, len(nodes)) or sum(node["Resources"]["CPU"] for node in plain) < left:
+        return ()
+    return tuple(node["NodeID"] for node in plain)
+
+
 def _silent(nodes: list[dict[str, Any]]) -> list[str]:
     """The nodes that do not answer in time."""
     asked = {_on_node(node, _name).remote(node): _name(node) for node in nodes}

@@ -6,7 +6,7 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from ray.data import DataContext, DataIterator, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from orchestrator.errors import OrchestratorError, TrainingError, error_from_json, error_to_json
+from orchestrator.stages.cluster import reading_nodes
 from orchestrator.stages.feed import Feed, Span, read_span, spans
 from orchestrator.training.batch import Batch, Phase
 
@@ -73,18 +74,24 @@ def _blocks(stored: ObjectRef[Feed], span: Span) -> Iterator[pa.Table]:
         yield to_block(failed, error_to_json(error))
 
 
-def make_dataset(feed: Feed) -> Dataset:
-    """The feed, lazily; nothing is read before a worker asks."""
+def make_dataset(feed: Feed, nodes: Sequence[str] = ()) -> Dataset:
+    """The feed, lazily; nothing is read before a worker asks.
+
+    Args:
+        feed: What is read.
+        nodes: Ids of the nodes that read; all where none are given.
+    """
     context = DataContext.get_current()
     context.enable_progress_bars = False
     # Ray gathers small blocks up to this size; one byte keeps every micro-batch a block of its own.
     context.target_max_block_size = 1
-    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1)
+    labels = {"ray.io/node-id": f"in({','.join(nodes)})"} if nodes else None
+    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=labels)
 
 
 def dataset_factory(make_feed: Callable[[], Feed]) -> Callable[[], Dataset]:
     """What Ray Train calls at every start of a worker group, so that the feed starts where training stands."""
-    return lambda: make_dataset(make_feed())
+    return lambda: make_dataset(make_feed(), reading_nodes())
 
 
 def to_block(batch: Batch, error: str | None = None) -> pa.Table:

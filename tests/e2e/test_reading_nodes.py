@@ -1,0 +1,36 @@
+"""Nodes without a GPU do the decoding, so that it takes nothing from the processes that feed a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_nodes import RayNodes
+from shell import Shell
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def with_gpu() -> Iterator[RayNodes]:
+    """Two nodes of two CPUs; Ray believes that the head has a GPU."""
+    cluster = RayNodes(head_gpus=1)
+    yield cluster
+    cluster.close()
+
+
+def test_the_node_without_a_gpu_reads(shell: Shell, with_gpu: RayNodes) -> None:
+    """Of two nodes that could read, the one with the GPU reads nothing; every image arrives."""
+    shell.write_job()
+    assert shell("prepare", "job.yaml", "--in-process").returncode == 0
+    program = [sys.executable, str(Path(__file__).with_name("read_on_nodes.py")), with_gpu.gcs_address, str(shell.place)]
+    done = subprocess.run(program, env=with_gpu.environment, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert len(answer["may"]) == 1
+    assert answer["did"] == answer["may"]
+    assert answer["images"] > 40
