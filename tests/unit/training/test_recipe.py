@@ -15,9 +15,11 @@ from torch import nn
 
 from orchestrator.errors import TrainingError
 from orchestrator.training.chance import Place
+from orchestrator.training.checkpoint import Position
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
 from orchestrator.training.recipe import Recipe
+from orchestrator.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -67,6 +69,19 @@ def test_accumulation_equals_the_large_batch(tmp_path: Path, parts: int) -> None
     expected = load_file(whole.model_folder / "weights.safetensors")
     for name, tensor in load_file(divided.model_folder / "weights.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=0)
+
+
+def test_what_is_random_outside_a_micro_batch_goes_on(tmp_path: Path) -> None:
+    """A checkpoint holds where torch's generator stands, for every worker."""
+    work = make_work(tmp_path)
+    first = Trainer(work)
+    torch.rand(5)
+    state = first.state_dict()
+    expected = torch.rand(5)
+    second = Trainer(work)
+    second.load_state_dict(state, Position(0, 1, 1))
+    assert [set(rank["rng"]) for rank in state["ranks"]] == [{"cpu"}]
+    assert torch.equal(torch.rand(5), expected)
 
 
 def train_compiled(_: int, place: Path) -> None:
