@@ -23,6 +23,7 @@ def memory_parts(job: JobSpec, facts: ModelFacts, plan: TrainPlan) -> dict[str, 
         "weights": facts.state_bytes,
         "gradients": VALUE_BYTES * facts.trained,
         optimizer: VALUE_BYTES * moments * facts.trained,
+        **({"average": facts.state_bytes} if job.train.ema else {}),
         f"activations of {plan.micro_batch_rows} images": facts.image_bytes * plan.micro_batch_rows,
     }
 

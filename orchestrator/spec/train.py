@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from orchestrator.spec.section import AUTO, Count, Fraction, Section
 
@@ -99,16 +99,19 @@ class TrainSpec(Section):
     checkpoint_s: float = Field(60.0, gt=0.0, description="Seconds between checkpoints inside an epoch; every epoch ends with one as well.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the images, the augmentation, mixing and dropout.")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fill_in(cls, value: Any) -> Any:
+    def _fill_in(cls, value: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        """What is filled in still counts as left out: a trial with another optimizer has that one's values."""
         if not isinstance(value, dict):
-            return value
+            return build(value)
         filled: dict[str, Any] = {}
         for (key, word), defaults in LEFT_OUT.items():
             if value.get(key) == word:
                 filled |= defaults
-        return filled | value
+        spec = build(filled | value)
+        spec.model_fields_set.difference_update(filled.keys() - value.keys())
+        return spec
 
     @model_validator(mode="after")
     def _fits_the_steps(self) -> Self:

@@ -10,13 +10,18 @@ from pydantic import ValidationError
 
 from orchestrator.spec.faults import Fault, faults
 from orchestrator.spec.fields import all_paths
-from orchestrator.spec.job import JobSpec, TuneSpec, resolved
+from orchestrator.spec.job import JobSpec, TuneSpec
 from orchestrator.spec.problems import KeyPath, dotted, nearest
 
 TUNABLE = ("train", "model", "augment")
 """Sections that leave the prepared images and the meaning of the metrics as they are."""
-FIXED = ("train.workers", "train.micro_batch")
-"""Decide about the machine, not about the model."""
+MACHINE = "is not a parameter of the model; it cannot be tuned"
+FIXED = {
+    "train.workers": MACHINE,
+    "train.micro_batch": MACHINE,
+    "model.weights": "is the same in every trial; it cannot be tuned",
+}
+"""Keys of these sections that stay what they are, and why."""
 
 
 def key_path(key: str) -> KeyPath:
@@ -31,21 +36,21 @@ def with_parameters(job: JobSpec, parameters: Mapping[str, Any]) -> JobSpec:
         ValidationError: A value is out of range.
         LookupError: The job has no such place, as `augment.1` where there is one augmentation.
     """
-    value = resolved(job)
-    value.pop("tune", None)
-    for key, parameter in parameters.items():
-        *sections, last = key_path(key)
-        inside: Any = value
-        for part in sections:
-            inside = inside[part]
-        inside[last] = parameter
-    return JobSpec.model_validate(value)
+    for key in parameters:
+        own_value(job, key)
+    return JobSpec.model_validate(tuned_job(job, parameters))
 
 
 def own_value(job: JobSpec, key: str) -> Any:
-    """What the job itself says under a key."""
-    value: Any = resolved(job)
+    """What the job itself says under a key.
+
+    Raises:
+        LookupError: The job has no such place.
+    """
+    value: Any = job.model_dump(mode="json")
     for part in key_path(key):
+        if value is None:
+            raise LookupError(key)
         value = value[part]
     return value
 
@@ -80,7 +85,7 @@ def _unusable(key: str) -> str | None:
     path = key_path(key)
     known = {dotted(known): known for known in all_paths() if known[0] in TUNABLE}
     if tuple(0 if isinstance(part, int) else part for part in path) in known.values():
-        return f"{key} is not a parameter of the model; it cannot be tuned" if key in FIXED else None
+        return f"{key} {FIXED[key]}" if key in FIXED else None
     if path[0] not in TUNABLE and path in set(all_paths()):
         return f"{path[0]} is the same in every trial; what can be tuned stands under {', '.join(TUNABLE)}"
     near = nearest(key, known) or next((name for name in known if name.endswith(f".{path[-1]}")), None)

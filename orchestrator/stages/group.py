@@ -50,11 +50,11 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
             return _run_attempt(work, plan, attempt, stop)
         except TrainingFailedError as error:
             cause = find_cause(error)
-            journal.record("AttemptFailed", attempt=attempt, error=str(cause).splitlines()[0])
+            journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
             if isinstance(cause, OrchestratorError):
                 raise cause from error
             if attempt == attempts:
-                message = f"the worker group was lost {attempts} times; last: {str(cause).splitlines()[0]}"
+                message = f"the worker group was lost {attempts} times; last: {first_line(cause)}"
                 raise TrainingError(message, f"look at the log files under {work.storage} and run the same command again") from error
     raise AssertionError(attempts)
 
@@ -128,7 +128,7 @@ def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: Trai
         cause = _innermost(error)
         if isinstance(cause, OrchestratorError):
             raise cause from error
-        message = f"{call.__name__} was lost: {str(cause).splitlines()[0]}"
+        message = f"{call.__name__} was lost: {first_line(cause)}"
         raise TrainingError(message, "run the same command again; train.micro_batch=N does without it") from error
 
 
@@ -137,6 +137,11 @@ def find_cause(error: TrainingFailedError) -> BaseException:
     failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
     causes = [_innermost(failure) for failure in failures]
     return next((cause for cause in causes if isinstance(cause, OrchestratorError)), causes[0] if causes else error)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says; its kind where it says nothing, as a bare `assert`."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _innermost(error: BaseException) -> BaseException:

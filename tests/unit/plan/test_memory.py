@@ -40,6 +40,13 @@ def test_memory_is_added_up_by_purpose(train: dict[str, Any], moments: int) -> N
     assert list(parts.values()) == [4_000_100, 4_000_000, moments, 32 * 3_000_000]
 
 
+def test_an_average_of_the_weights_is_a_second_network() -> None:
+    """`train.ema` keeps all parameters and statistics once more."""
+    asked = job(ema=0.999)
+    assert memory_parts(asked, FACTS, plan(asked).train)["average"] == 4_000_100
+    assert "average 3.8 MiB" in said(plan(asked))["memory"]
+
+
 def test_the_plan_tells_parameters_operations_and_memory() -> None:
     """Each with how it was counted; plan.json has the numbers."""
     made = plan(job())

@@ -34,6 +34,8 @@ def load(place: Path, tune: str) -> JobSpec:
         ("{data.image.size: {choice: [32, 64]}}", "data is the same in every trial"),
         ("{train.workers: {choice: [1, 2]}}", "it cannot be tuned"),
         ("{train.micro_batch: {choice: [1, 2]}}", "it cannot be tuned"),
+        ("{model.weights: {choice: [a.pt, b.pt]}}", "model.weights is the same in every trial"),
+        ("{augment.1.random_crop.padding: {randint: [1, 4]}}", "the job has no augment.1.random_crop.padding"),
         ("{train.lr: {choice: [0.1, -1]}}", "must be greater than 0, not -1"),
         ("{train.epochs: {uniform: [1, 3]}}", "must be a whole number"),
         ("{train.momentum: {uniform: [0.5, 1.5]}}", "must be less than 1, not 1.5"),
@@ -70,6 +72,27 @@ def test_a_trial_is_the_job_with_other_values(tmp_path: Path) -> None:
     assert own_value(trial, "augment.0.random_crop.padding") == 4
     assert trial.tune is None
     assert with_parameters(trial, {"train.lr": job.train.lr, "augment.0.random_crop.padding": 2}) == job.model_copy(update={"tune": None})
+
+
+def test_a_trial_with_another_optimiser_is_the_job_that_is_written_for_it(tmp_path: Path) -> None:
+    """What the user left out means the same in the trial and in the tuned job: AdamW is not tried at SGD's rate, nor SGD at AdamW's."""
+    space = "tune: {space: {train.optimizer: {choice: [sgd, adamw]}}}\n"
+    defaults = {"sgd": (0.1, 5e-4), "adamw": (1e-3, 0.05)}
+    path = tmp_path / "tuned.yaml"
+    for own, other in (("sgd", "adamw"), ("adamw", "sgd")):
+        (tmp_path / "job.yaml").write_text(JOB.replace("epochs: 3", f"epochs: 3, optimizer: {own}") + space)
+        job = load_job(tmp_path / "job.yaml").job
+        trial = with_parameters(job, {"train.optimizer": other})
+        assert (trial.train.lr, trial.train.weight_decay) == defaults[other]
+        path.write_text(dump_yaml(tuned_job(job, {"train.optimizer": other})))
+        assert load_job(path).job == trial
+
+
+def test_a_key_that_the_job_leaves_out_can_be_tuned(tmp_path: Path) -> None:
+    """One without a default too: the job's own value is none."""
+    job = load(tmp_path, "tune: {space: {augment: {choice: [[], [horizontal_flip]]}}}\n")
+    assert own_value(job, "model.kwargs") is None
+    assert with_parameters(job, {"model.kwargs": None}) == job.model_copy(update={"tune": None})
 
 
 def test_the_tuned_job_is_as_short_as_the_job(tmp_path: Path) -> None:
