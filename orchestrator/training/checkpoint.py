@@ -97,20 +97,21 @@ class CheckpointStore:
         return next((checkpoint.position for checkpoint in self._verified(load=False)), START)
 
     def faults(self) -> list[tuple[str, str]]:
-        """Name and reason of every checkpoint that does not verify."""
+        """Name and reason of every damaged checkpoint; one of another format is whole."""
         self.damaged.clear()
-        for _ in self._verified(load=False):
+        for _ in self._verified(load=False, any_format=True):
             pass
         return list(self.damaged)
 
-    def _verified(self, *, load: bool) -> Iterator[LoadedCheckpoint]:
+    def _verified(self, *, load: bool, any_format: bool = False) -> Iterator[LoadedCheckpoint]:
         for path in sorted(self.folder.glob("step-*"), reverse=True):
             try:
                 manifest = json.loads((path / MANIFEST).read_bytes())
                 content = (path / STATE).read_bytes()
                 position = Position(manifest["epoch"], manifest["step"], manifest["global_step"])
                 check_hash(content, manifest["files"][STATE])
-                check_format(manifest)
+                if not any_format:
+                    check_format(manifest)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self.damaged.append((path.name, f"{type(error).__name__}: {error}"))
                 continue

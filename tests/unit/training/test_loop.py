@@ -88,7 +88,7 @@ def test_with_the_whole_recipe_resuming_gives_the_same_bits(tmp_path: Path, even
 
 
 def test_a_checkpoint_of_another_version_is_passed_over_and_named(tmp_path: Path, events: Events) -> None:
-    """A state that is laid out otherwise is not guessed at; the event says which version wrote it."""
+    """A state that is laid out otherwise is not guessed at; the event says which format it has; it is not damaged."""
     work = make_work(tmp_path)
     train(work, events, stop_after=2)
     (path,) = work.checkpoints.glob("*/manifest.json")
@@ -96,6 +96,7 @@ def test_a_checkpoint_of_another_version_is_passed_over_and_named(tmp_path: Path
     assert manifest["versions"]["torch"] == torch.__version__
     path.write_text(json.dumps(manifest | {"format": 1}))
     assert resume_position(work.checkpoints) == START
+    assert CheckpointStore(work.checkpoints).faults() == []  # whole, so that nobody is told to delete it
     train(work, events, stop_after=1)
     assert "format 1" in events.named("CheckpointRejected")[0]["reason"]
 
