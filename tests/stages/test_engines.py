@@ -17,6 +17,7 @@ from workshop import CLASSES, Workshop
 from orchestrator.errors import DataError, StorageError
 from orchestrator.launch.evaluate import evaluate_run
 from orchestrator.record.journal import read_events
+from orchestrator.stages.group import first_line
 from orchestrator.testing import write_image_folder
 
 Make = Callable[..., Workshop]
@@ -196,3 +197,9 @@ def test_storage_that_takes_no_shard_is_named(make_workshop: Make, in_process: b
         workshop.run(in_process=in_process, until="prepare")
 
     assert not (data / "manifest.json").exists()
+
+
+def test_an_error_without_words_is_named_by_its_kind() -> None:
+    """A bare `assert` in a network of the user's ends a run with that name, and not with an error about an error."""
+    assert first_line(AssertionError()) == "AssertionError"
+    assert first_line(RuntimeError("out of memory\nfree some")) == "out of memory"
