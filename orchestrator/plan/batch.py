@@ -56,10 +56,10 @@ def with_micro_batch(job: JobSpec, plan: Plan, rows: int, reason: str) -> Plan:
     return replace(plan, train=train, decisions=tuple(made.get(line.what, line) for line in plan.decisions))
 
 
-def micro_batch_choices(plan: TrainPlan) -> tuple[int, ...]:
-    """The sizes, in ascending order, in which every worker can take its part of a step."""
+def micro_batch_choices(spec: TrainSpec, plan: TrainPlan) -> tuple[int, ...]:
+    """The sizes, in ascending order, in which every worker can take its part of a step; images that are mixed need a partner."""
     share = plan.micro_batches * plan.micro_batch_rows // plan.workers
-    return tuple(rows for rows in range(1, share + 1) if share % rows == 0)
+    return tuple(rows for rows in range(2 if spec.mixes else 1, share + 1) if share % rows == 0)
 
 
 def describe_rate(spec: TrainSpec, batch: int) -> Decision:

@@ -70,7 +70,7 @@ def class_weights_name_classes(question: Question) -> str | None:
 
 def mixed_images_have_partners(question: Question) -> str | None:
     train, rows = question.job.train, question.job.train.micro_batch
-    if not (train.mixup or train.cutmix) or (rows != 1 and question.batch > question.workers):
+    if not train.mixes or (rows != 1 and question.batch > question.workers):
         return None
     return "mixup and cutmix mix the images of one micro-batch, and there is one image in each; raise train.batch or train.micro_batch"
 

@@ -118,3 +118,8 @@ class TrainSpec(Section):
         if self.schedule == "warmup_stable_decay" and self.warmup + self.cooldown > 1:
             raise ValueError(f"warmup {self.warmup:g} and cooldown {self.cooldown:g} are more than all steps; their sum is at most 1")
         return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are combined with others of their micro-batch."""
+        return bool(self.mixup or self.cutmix)

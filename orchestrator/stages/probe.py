@@ -34,7 +34,7 @@ def fit_micro_batch(plan: Plan, work: TrainWork, folder: RunFolder, engine: Engi
     fit = _known(plan, folder)
     if fit is None:
         sharing = math.ceil(plan.train.workers / plan.cluster.nodes)
-        fit = engine.run_alone(probe_micro_batch, ProbeWork(work, micro_batch_choices(plan.train), sharing), plan.train)
+        fit = engine.run_alone(probe_micro_batch, ProbeWork(work, micro_batch_choices(work.job.train, plan.train), sharing), plan.train)
         journal.record(PROBED, rows=fit.rows, reason=fit.reason, question=_question(plan))
     fitting = with_micro_batch(work.job, plan, fit.rows, fit.reason)
     write_json(folder.plan, fitting.to_json())

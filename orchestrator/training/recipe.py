@@ -42,7 +42,7 @@ class Recipe:
         """
         spec = self._spec
         mix = None
-        if spec.mixup or spec.cutmix:
+        if spec.mixes:
             mix = draw_mix(spec, generator(spec.seed, place, "mix"), (images.shape[0], images.shape[2], images.shape[3]))
         targets = make_targets(labels, mix)
         seed_torch(spec.seed, place, self._device)

@@ -46,12 +46,13 @@ def test_what_fits_the_memory_replaces_the_guess() -> None:
     """Before the probe the plan says so; after it, it holds the size and the reason, and the same images a step."""
     before = plan({"batch": 96, "workers": 2, "micro_batch": "auto"})
     assert line(before, "micro-batch")[0] == "at most 48"
-    assert micro_batch_choices(before.train) == (1, 2, 3, 4, 6, 8, 12, 16, 24, 48)
+    assert micro_batch_choices(TrainSpec(), before.train) == (1, 2, 3, 4, 6, 8, 12, 16, 24, 48)
+    assert micro_batch_choices(TrainSpec(cutmix=1.0), before.train)[0] == 2  # one image alone would be mixed with itself
     after = with_micro_batch(JOB, before, 16, "it fits")
     assert (after.train.micro_batches, after.train.micro_batch_rows) == (6, 16)
     assert line(after, "micro-batch") == ("16 images, 3 for each worker in a step", "it fits")
     assert len(after.decisions) == len(before.decisions)
-    assert micro_batch_choices(after.train) == micro_batch_choices(before.train)
+    assert micro_batch_choices(TrainSpec(), after.train) == micro_batch_choices(TrainSpec(), before.train)
 
 
 @pytest.mark.parametrize(("images", "batch"), [(100_000, 256), (4096, 256), (4095, 128), (100, 4), (17, 1)])
