@@ -108,7 +108,7 @@ def check_same_work(folder: RunFolder, job: JobSpec, fingerprint: str) -> None:
     if folder.resolved_job.is_file() and load_job(folder.resolved_job).job != job:
         raise JobError((Problem(folder.name, f"is a run of another job: {folder.resolved_job}"),), "choose another --name")
     if folder.plan.is_file() and read_json(folder.plan)["fingerprint"] != fingerprint:
-        what = f"the images in {job.data.source} have changed since {folder.name} was started"
+        what = f"the images in {job.data.source}, or how this version prepares them, have changed since {folder.name} was started"
         raise JobError((Problem(folder.name, what),), f"start a new run with: orchestrator run {folder.job}")
 
 
