@@ -67,14 +67,16 @@ class RandomResizedCrop(Framing):
 
     def frame(self, height: int, width: int, size: int, rng: np.random.Generator) -> Frame:
         """The window of a picture of that height and width, brought to (size, size)."""
-        window = draw_window(height, width, self.scale, self.ratio, rng) or central_window(height, width, self.ratio)
-        return Frame(window, size, size, bilinear=True)
+        return Frame(self._window(height, width, rng), size, size, bilinear=True)
 
     def apply(self, image: Image, rng: np.random.Generator) -> Image:
         """(H, W, C) uint8 to the same shape."""
         height, width = image.shape[:2]
-        window = draw_window(height, width, self.scale, self.ratio, rng) or central_window(height, width, self.ratio)
-        return shaped(cv2.resize(window.of(image), (width, height), interpolation=cv2.INTER_LINEAR), image)
+        part = self._window(height, width, rng).of(image)
+        return shaped(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), image)
+
+    def _window(self, height: int, width: int, rng: np.random.Generator) -> Window:
+        return draw_window(height, width, self.scale, self.ratio, rng) or central_window(height, width, self.ratio)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from orchestrator.dataset.manifest import Manifest
-from orchestrator.dataset.shards import ALL, read_rows
+from orchestrator.dataset.shards import ALL, SHARDS, read_rows
 from orchestrator.durable import write_json
 from orchestrator.errors import TrainingError
 from orchestrator.images.view import View
@@ -182,7 +182,7 @@ def find_pictures(manifest: Manifest, data: Path, split: str, wanted: set[bytes]
     for shard in manifest.shards:
         if shard.split != split or len(found) == len(wanted):
             continue
-        columns = read_rows(data / "shards" / shard.name, ALL)
+        columns = read_rows(data / SHARDS / shard.name, ALL)
         for row, identity in enumerate(columns.ids):
             if identity.tobytes() in wanted:
                 found[identity.tobytes()] = (columns.paths[row], view.to_png(columns.images[row]))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.order import EpochOrder, EvaluationOrder
-from orchestrator.dataset.shards import read_rows
+from orchestrator.dataset.shards import SHARDS, read_rows
 from orchestrator.images.augment import augmentation_rng
 from orchestrator.images.decode import Content
 from orchestrator.images.step import Step
@@ -157,7 +157,7 @@ class _Shards:
 
     def __init__(self, feed: Feed, split: str) -> None:
         self._feed = feed
-        self._paths = [feed.data / "shards" / shard.name for shard in feed.manifest.shards if shard.split == split]
+        self._paths = [feed.data / SHARDS / shard.name for shard in feed.manifest.shards if shard.split == split]
         self._rows: dict[int, NDArray[np.int64]] = {}
         self._columns: dict[int, tuple[list[memoryview], NDArray[np.int64], NDArray[np.uint8]]] = {}
 
