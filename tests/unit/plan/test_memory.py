@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,17 @@ def test_an_average_of_the_weights_is_a_second_network() -> None:
     asked = job(ema=0.999)
     assert memory_parts(asked, FACTS, plan(asked).train)["average"] == 4_000_100
     assert "average 3.8 MiB" in said(plan(asked))["memory"]
+
+
+def test_half_precision_halves_activations() -> None:
+    """Where the job asks for it, and on GPUs where it says nothing; so what the plan calls the least is the least."""
+    whole, half = plan(job()), plan(job(precision="bf16"))
+    assert list(memory_parts(job(precision="bf16"), FACTS, half.train).values())[-1] == 32 * 1_500_000
+    assert "in half precision" in said(half)["memory"]
+    assert "in half precision" not in said(whole)["memory"]
+    on_gpu = replace(whole.train, device="cuda")
+    assert list(memory_parts(job(), FACTS, on_gpu).values())[-1] == 32 * 1_500_000
+    assert list(memory_parts(job(precision="fp32"), FACTS, on_gpu).values())[-1] == 32 * 3_000_000
 
 
 def test_the_plan_tells_parameters_operations_and_memory() -> None:
