@@ -13,8 +13,11 @@ SYNTHETIC_NOTE = "synthetic: every step took one batch from memory; this run mea
 
 
 def training_speed(report: RunReport) -> float | None:
-    """Images per second over whole epochs, validation included: the median of those that speak for the others."""
-    speeds = [epoch.images_per_s for epoch in without_first(report.epochs) if epoch.images_per_s is not None]
+    """Images per second over whole epochs, validation included: the median of those that speak for the others.
+
+    An epoch that was resumed after its last step has no images, and says nothing.
+    """
+    speeds = [epoch.images_per_s for epoch in without_first(report.epochs) if epoch.images_per_s]
     return median(speeds) if speeds else None
 
 

@@ -46,6 +46,11 @@ def test_the_first_of_three_epochs_does_not_speak_for_the_speed(make_run: MakeRu
     assert training_speed(at_speed(fold(make_run()), 1.0, 100.0, 300.0)) == 200.0
 
 
+def test_an_epoch_resumed_after_its_last_step_does_not_count(make_run: MakeRun) -> None:
+    """It trained no image, and would pull the median down."""
+    assert training_speed(at_speed(fold(make_run()), 0.0, 100.0)) == 100.0
+
+
 def test_a_synthetic_run_says_what_it_is_and_no_accuracy(tmp_path: Path, make_run: MakeRun) -> None:
     """In the short form, on the page and for programs."""
     folder = make_run(until="train")
