@@ -43,4 +43,5 @@ def import_function(entry: str, role: str) -> Function:
 def described(error: Exception) -> str:
     """The error and the line it comes from, as one line."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"
+    said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    return f"{said} ({frame.filename}:{frame.lineno})"

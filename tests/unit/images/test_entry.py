@@ -34,6 +34,9 @@ def nothing(image, rng):
 def fails(image, rng):
     raise ValueError("no such luck")
 
+def asserts(image, rng):
+    assert image is None
+
 number = 3
 """
 
@@ -79,6 +82,7 @@ def test_nothing_is_imported_before_it_is_applied() -> None:
         ("own_transforms:floats", r"own_transforms:floats returned float64 \(6, 5, 3\)"),
         ("own_transforms:nothing", "own_transforms:nothing returned NoneType"),
         ("own_transforms:fails", r"own_transforms:fails failed: ValueError: no such luck \(.*own_transforms.py:17\)"),
+        ("own_transforms:asserts", r"own_transforms:asserts failed: AssertionError \(.*own_transforms.py:20\)"),
         ("own_transforms:number", "own_transforms:number is int, not a function"),
         ("own_transforms:fede", "own_transforms:fede cannot be imported: AttributeError: .* has no attribute 'fede'"),
         ("not_there.at_all:fade", "not_there.at_all:fade cannot be imported: ModuleNotFoundError: No module named 'not_there'"),
