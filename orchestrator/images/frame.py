@@ -115,13 +115,3 @@ def fit_frame(height: int, width: int, size: int, fit: str) -> Frame:
         return Frame(Window((height - side) // 2, (width - side) // 2, side, side), size, size)
     scale = size / max(height, width)
     return Frame(Window(0, 0, height, width), max(1, round(height * scale)), max(1, round(width * scale)))
-
-
-def fit_image(image: NDArray[np.uint8], size: int, fit: str) -> NDArray[np.uint8]:
-    """Resize (H, W, C) uint8 to (size, size, C); one of that size is returned as it is."""
-    height, width, channels = image.shape
-    if height == width == size:
-        return image
-    out = np.empty((size, size, channels), np.uint8)
-    fit_frame(height, width, size, fit).fill(image, out)
-    return out

@@ -12,7 +12,7 @@ from pictures import HEIGHT, QUALITY, WIDTH, list_pictures, mean_bytes, with_com
 from prepare_once import SIZE
 
 from orchestrator.images.decode import decode
-from orchestrator.images.frame import fit_image
+from orchestrator.images.frame import fit_frame
 from orchestrator.images.store import encode
 from orchestrator.testing import photo
 
@@ -27,7 +27,9 @@ def test_the_bare_loop_computes_what_prepare_stores(jpeg: bytes, store: str) -> 
     """The same bytes, from fewer calls."""
     image = decode(jpeg, channels=3, max_pixels=WIDTH * HEIGHT)
     assert isinstance(image, np.ndarray)
-    assert work_of(jpeg, SIZE, store, 95).tobytes() == encode(fit_image(image, SIZE, "crop"), store, 95)
+    fitted = np.empty((SIZE, SIZE, 3), np.uint8)
+    fit_frame(HEIGHT, WIDTH, SIZE, "crop").fill(image, fitted)
+    assert work_of(jpeg, SIZE, store, 95).tobytes() == encode(fitted, store, 95)
 
 
 def test_a_comment_changes_the_bytes_alone(jpeg: bytes) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.images.frame import fit_frame
 from orchestrator.testing import png_chunk
 
 
@@ -139,3 +140,10 @@ def black_and_white_bmp() -> bytes:
     header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 1, 0, len(rows), 0, 0, 2, 2)
     start = 14 + len(header) + len(palette)
     return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + palette + rows
+
+
+def fitted(image: NDArray[np.uint8], size: int, fit: str) -> NDArray[np.uint8]:
+    """(H, W, C) uint8 as the model sees it without augmentation."""
+    out = np.empty((size, size, image.shape[2]), np.uint8)
+    fit_frame(image.shape[0], image.shape[1], size, fit).fill(image, out)
+    return out

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from source_files import encoded, exif, gradient, jpeg_segment, turned
+from source_files import encoded, exif, fitted, gradient, jpeg_segment, turned
 
 from orchestrator.errors import DataError
 from orchestrator.images.augment import augment, augmentation_rng
 from orchestrator.images.decode import decode
-from orchestrator.images.frame import Frame, Window, fit_frame, fit_image
+from orchestrator.images.frame import Frame, Window, fit_frame
 from orchestrator.images.geometry import HorizontalFlip, RandomCrop, RandomResizedCrop, draw_window
 from orchestrator.images.picture import PixelWork, StoredPicture, prepare_picture
 from orchestrator.images.step import Step
@@ -88,7 +88,7 @@ def test_a_large_jpeg_is_decoded_reduced(sides: tuple[int, int], reduction: int,
     frame.fill(reduced, expected)
     found = shown(original(channels), data)
     np.testing.assert_array_equal(found, expected)
-    assert np.abs(found.astype(int) - fit_image(whole(data, channels), SIZE, "crop")).max() <= 16
+    assert np.abs(found.astype(int) - fitted(whole(data, channels), SIZE, "crop")).max() <= 16
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -149,7 +149,7 @@ def test_crops_are_cut_from_what_is_stored_larger(store: str) -> None:
     image = gradient(side, side)
     data = encode(image, store, 95)
     view = View(store, side, SIZE, 3, "crop")
-    assert np.abs(shown(view, data).astype(int) - fit_image(image, SIZE, "crop")).max() <= 6
+    assert np.abs(shown(view, data).astype(int) - fitted(image, SIZE, "crop")).max() <= 6
     for epoch in range(6):
         window = draw_window(side, side, CROP.scale, CROP.ratio, rng(epoch))
         assert window is not None
