@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -84,6 +85,7 @@ def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopReque
 def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer:
     """Ray Train's description of the group."""
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
+    free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
     make_feed = partial(work.make_feed, plan.workers)
     repeated = make_feed() if work.repeats else None
@@ -99,7 +101,7 @@ def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer
             storage_path=str(work.storage),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
-        datasets={} if work.repeats else {"feed": dataset_factory(make_feed)},
+        datasets={} if work.repeats else {"feed": dataset_factory(make_feed, free_cpus)},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
     )
 

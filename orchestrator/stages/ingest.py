@@ -6,6 +6,7 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -74,24 +75,40 @@ def _blocks(stored: ObjectRef[Feed], span: Span) -> Iterator[pa.Table]:
         yield to_block(failed, error_to_json(error))
 
 
-def make_dataset(feed: Feed, nodes: Sequence[str] = ()) -> Dataset:
+def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0) -> Dataset:
     """The feed, lazily; nothing is read before a worker asks.
 
     Args:
         feed: What is read.
         nodes: Ids of the nodes that read; all where none are given.
+        task_cpus: Logical CPUs that Ray takes for each task that reads.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
     # Ray gathers small blocks up to this size; one byte keeps every micro-batch a block of its own.
     context.target_max_block_size = 1
     labels = {"ray.io/node-id": f"in({','.join(nodes)})"} if nodes else None
-    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=labels)
+    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=labels, ray_remote_args={"num_cpus": task_cpus})
 
 
-def dataset_factory(make_feed: Callable[[], Feed]) -> Callable[[], Dataset]:
-    """What Ray Train calls at every start of a worker group, so that the feed starts where training stands."""
-    return lambda: make_dataset(make_feed(), reading_nodes())
+def dataset_factory(make_feed: Callable[[], Feed], free_cpus: float) -> Callable[[], Dataset]:
+    """What Ray Train calls at every start of a worker group, so that the feed starts where training stands.
+
+    Args:
+        make_feed: Called at each start.
+        free_cpus: CPUs of a node that the workers leave to Ray Data.
+    """
+    return lambda: make_dataset(make_feed(), reading_nodes(), task_cpus(free_cpus))
+
+
+def task_cpus(free_cpus: float) -> float:
+    """A little less than one CPU for each task that reads, so that a node runs one more of them than it has CPUs to spare.
+
+    Ray Data sends a task only when another one has ended, and a CPU would have nothing to do until then: for a quarter of the time
+    where pixels are stored raw.
+    """
+    whole = max(1, int(free_cpus))
+    return math.floor(1000 * whole / (whole + 1)) / 1000
 
 
 def to_block(batch: Batch, error: str | None = None) -> pa.Table:
