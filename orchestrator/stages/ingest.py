@@ -88,7 +88,7 @@ def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0) 
     # Ray gathers small blocks up to this size; one byte keeps every micro-batch a block of its own.
     context.target_max_block_size = 1
     labels = {"ray.io/node-id": f"in({','.join(nodes)})"} if nodes else None
-    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=labels, ray_remote_args={"num_cpus": task_cpus})
+    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=labels, num_cpus=task_cpus)
 
 
 def dataset_factory(make_feed: Callable[[], Feed], free_cpus: float) -> Callable[[], Dataset]:
