@@ -1,8 +1,9 @@
 """The consumer that everything is compared by: takes micro-batches as they come, computes nothing, and watches the clock.
 
 Imports numpy and the standard library, so that it runs in the environment of every loader. A course is one epoch to warm up,
-some that are timed, and one for the measurement of memory, which takes time itself. So what is timed begins and ends in the middle
-of the work: what was read ahead before it makes up for what is read ahead after it.
+some that are timed, and some more. So what is timed begins and ends in the middle of the work: what was read ahead before it
+makes up for what is read ahead after it, as long as there is enough to read ahead. Memory is measured in the last epoch, because that
+takes time itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from processes import MemoryWatch, cpu_between, cpu_seconds
 
 PAGE = 4096
+LEFT_MIN = 0.2
+"""Share of the epochs after them that must not have been read when the timed ones end."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,12 @@ class Course:
     epoch_batches: int
     epochs: int
     """That are timed."""
+    after: int
+    """Epochs between those and the one in which memory is measured; none for what does not read beyond an epoch."""
 
     @property
     def all_epochs(self) -> int:
-        return 1 + self.epochs + 1
+        return 1 + self.epochs + self.after + 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ def consume(batches: Iterator[NDArray[np.uint8]], course: Course, root: int) -> 
         batches: Nothing is read before the first one is asked for.
         course: How much.
         root: The process that started all others of the run.
+
+    Raises:
+        ValueError: So much was read ahead that the timed epochs were partly read before.
     """
     requested = time.perf_counter()
     warm = _take(batches, 1)
@@ -66,6 +74,11 @@ def consume(batches: Iterator[NDArray[np.uint8]], course: Course, root: int) -> 
     timed = _take(batches, course.epoch_batches * course.epochs)
     ended = time.perf_counter()
     used = cpu_between(before, cpu_seconds(root))
+    after = _take(batches, course.epoch_batches * course.after)
+    left = (time.perf_counter() - ended) / (ended - started) * timed
+    if left < LEFT_MIN * after:
+        read = f"{1 - left / after:.0%} of the {course.after} epochs after the timed ones"
+        raise ValueError(f"{read} were read before those ended, which were partly read before they began; let there be more")
     with MemoryWatch(root) as watch:
         _take(batches, course.epoch_batches)
     return Consumed(

@@ -90,9 +90,9 @@ def uncropped(prepared: Stored) -> Stored:
     return replace(prepared, job=job.model_copy(update={"augment": flips}))
 
 
-def ingest_once(prepared: Stored, place: Workplace, epochs: int) -> Ingested:
-    """The course of a run from its first batch on; `epochs` are timed. Of the worker's CPUs, it uses next to nothing."""
-    course = Course(prepared.plan.train.steps_per_epoch, epochs)
+def ingest_once(prepared: Stored, place: Workplace, epochs: int, after: int) -> Ingested:
+    """The course of a run from its first batch on; `epochs` are timed, `after` follow. Of the worker's CPUs, it uses next to nothing."""
+    course = Course(prepared.plan.train.steps_per_epoch, epochs, after)
     job = prepared.job.model_copy(update={"train": prepared.job.train.model_copy(update={"epochs": course.all_epochs})})
     plan = replace(prepared.plan, train=replace(prepared.plan.train, epochs=course.all_epochs, worker_cpus=1.0))
     before = store_bytes()

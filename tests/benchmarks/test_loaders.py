@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pictures import list_pictures, write_pictures
 from tars import TARS, write_tars
 
 BATCH, IMAGES = 4, 18
-COURSE = Course(epoch_batches=4, epochs=2)
+COURSE = Course(epoch_batches=4, epochs=2, after=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +28,38 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_middle_of_a_course_is_timed() -> None:
-    """One epoch before and one after it are consumed and do not count; nothing is read before the request."""
+    """Epochs before and after are consumed and do not count; nothing is read before the request."""
     taken: list[int] = []
-
-    def batches() -> Iterator[NDArray[np.uint8]]:
-        for number in range(COURSE.epoch_batches * COURSE.all_epochs):
-            taken.append(number)
-            yield np.full((BATCH, 8, 8, 3), number, np.uint8)
-
-    waiting = batches()
+    waiting = batches_until(COURSE.epoch_batches * COURSE.all_epochs, taken)
     assert taken == []
     consumed = consume(waiting, COURSE, os.getpid())
-    assert len(taken) == 16
+    assert len(taken) == COURSE.epoch_batches * COURSE.all_epochs == 28
     assert (consumed.images, consumed.whole_images) == (32, 48)
     assert 0 < consumed.first_batch_s < consumed.whole_s
     assert 0 < consumed.seconds < consumed.whole_s
     assert consumed.peak_bytes > 0
+
+
+def test_a_course_that_was_read_ahead_does_not_count() -> None:
+    """Where nothing is left to read when the timed epochs end, they were partly read before they began, which would look like speed."""
+    last_slow = COURSE.epoch_batches * (1 + COURSE.epochs)
+    with pytest.raises(ValueError, match="read before"):
+        consume(batches_until(COURSE.epoch_batches * COURSE.all_epochs, [], slow_until=last_slow), COURSE, os.getpid())
+
+
+def batches_until(count: int, taken: list[int], slow_until: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Batches that take as long as one another to make, up to `slow_until`, and none of the others any time."""
+    for number in range(count):
+        taken.append(number)
+        if slow_until is None or number < slow_until:
+            compute_for(0.005)
+        yield np.full((BATCH, 8, 8, 3), number, np.uint8)
+
+
+def compute_for(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 def test_a_loader_in_a_process_of_its_own_gives_whole_batches(pictures: Path) -> None:
@@ -54,8 +71,8 @@ def test_a_loader_in_a_process_of_its_own_gives_whole_batches(pictures: Path) ->
 
 def test_batches_hold_pixels(pictures: Path) -> None:
     """(M, 224, 224, 3) uint8, of pictures that are not empty."""
-    batches = list(torch_batches(Order("torch", str(pictures), BATCH, 1, Course(4, 0))))
-    assert [batch.shape for batch in batches] == [(BATCH, 224, 224, 3)] * 8
+    batches = list(torch_batches(Order("torch", str(pictures), BATCH, 1, COURSE)))
+    assert [batch.shape for batch in batches] == [(BATCH, 224, 224, 3)] * COURSE.epoch_batches * COURSE.all_epochs
     assert {batch.dtype for batch in batches} == {np.dtype(np.uint8)}
     assert all(image.std() > 1 for batch in batches for image in batch)
 
