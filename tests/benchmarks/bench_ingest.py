@@ -38,7 +38,9 @@ BARS = {"bare": 0.85, "torch": 1.0, "ray-data": 2.0, "jpeg, resized": 3.0, "raw,
 STORE_BAR = 1.1
 """Bytes in the object store for each byte of pixels, at most."""
 AFTER = 3
-"""Epochs that are consumed after the timed ones: more than two or three readers read ahead."""
+"""Epochs that are consumed after the timed ones: more than a few readers read ahead."""
+LOADER_AFTER = {"ray-data": 0}
+"""Other loaders read a few micro-batches ahead, within one epoch; of Ray Data each epoch is an execution of its own."""
 LONGER = {"original": 1, "jpeg": 3, "raw": 5}
 """Times the epochs of the originals: what is faster would be over too soon."""
 NAMES = {
@@ -78,7 +80,7 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__.partition("\n")[0], formatter_class=ArgumentDefaultsHelpFormatter)
     parser.add_argument("--images", type=int, default=2_000, help="images of an epoch")
     parser.add_argument("--batch", type=int, default=256, help="images of a micro-batch")
-    parser.add_argument("--epochs", type=int, default=3, help="that are timed in each round, after one to warm up and before some more")
+    parser.add_argument("--epochs", type=int, default=5, help="that are timed in each round, after one to warm up and before some more")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--stores", nargs="+", choices=LONGER, default=list(LONGER), help="what is ingested")
     parser.add_argument("--loaders", nargs="*", choices=LOADERS, default=list(LOADERS), help="what originals are compared with")
@@ -152,12 +154,10 @@ class Rival:
         return min(tries, key=lambda count: tries[count].seconds)
 
     def measure(self, images: int, workers: int) -> Measure:
-        return measure_of(self._run(images, workers, self.options.epochs))
+        return measure_of(self._run(images, workers, 1 if self.loader == "ray-data" else self.options.epochs))
 
     def _run(self, images: int, workers: int, epochs: int) -> Consumed:
-        """Each epoch of Ray Data is an execution of its own, and takes long."""
-        alone = self.loader == "ray-data"
-        course = Course(images // self.options.batch, 1 if alone else epochs, 0 if alone else AFTER)
+        course = Course(images // self.options.batch, epochs, LOADER_AFTER.get(self.loader, 1))
         return run_loader(self.python, Order(self.loader, str(self.source.resolve()), self.options.batch, workers, course))
 
 
@@ -251,7 +251,7 @@ def notes(homes: Mapping[str, Environment], options: Namespace) -> list[str]:
         "- Everybody reads the same files from the page cache: loops and loaders the JPEGs, WebDataset tar files of them, ours its shards.",
         f"- Micro-batches of {options.batch} x {SIZE} x {SIZE} x 3 uint8 for one consumer that touches each page and computes nothing.",
         "- Bare loops that keep memory: glibc does not give the memory of each decoded image back to the system.",
-        "- images_per_s: after an epoch to warm up, which counts in whole_images_per_s, and before more, so that reading ahead wins nothing.",
+        "- images_per_s: after an epoch to warm up, which counts in whole_images_per_s, and before more: reading ahead wins nothing.",
         "- first_batch_s: from the request; Ray runs, worker group and libraries are loaded. cpu_s: of all processes, for 1,000 images.",
         "- peak_mib: of all processes, without shared memory; object store: all bytes written to it, whatever for.",
     ]
