@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,21 +30,21 @@ from orchestrator.training.models import build_model
 from orchestrator.training.timing import Stopwatch
 from orchestrator.training.weights import StartWeights
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+MEETINGS: list[dist.Store] = []
+"""Where this process meets the other workers of its group."""
 
 
-def join(rank: int, workers: int, port: int) -> None:
+def join(rank: int, workers: int, meeting: Path) -> None:
     torch.set_num_threads(1)  # more processes than cores would wait for one another in turn
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
+    MEETINGS.append(dist.FileStore(str(meeting), workers))
+    dist.init_process_group("gloo", store=MEETINGS[-1], rank=rank, world_size=workers)
 
 
 def leave() -> None:
-    """All together: a peer that is gone makes the last collective of another one abort."""
-    dist.barrier()
+    """When the last collective is over for all: a peer that is gone makes that of another one abort, even where it is a barrier."""
+    (meeting,) = MEETINGS
+    meeting.set(f"leaves-{dist.get_rank()}", "")
+    meeting.wait([f"leaves-{rank}" for rank in range(dist.get_world_size())])
     dist.destroy_process_group()
 
 
@@ -53,16 +53,16 @@ PARTS = 4
 """Micro-batches of a step, however many workers take them."""
 
 
-def train_rank(rank: int, workers: int, port: int, place: Path) -> None:
-    join(rank, workers, port)
+def train_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    join(rank, workers, meeting)
     work = make_work(place, workers=workers, norm="group", train={"select": "last"})
     feed = make_feed(micro_batches=workers, rank=rank, workers=workers)
     train_worker(work, feed, StopAfter(NEVER), Events())
     leave()
 
 
-def freeze_rank(rank: int, workers: int, port: int, place: Path) -> None:
-    join(rank, workers, port)
+def freeze_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    join(rank, workers, meeting)
     train_worker(*frozen_training(place, workers, rank))
     leave()
 
@@ -77,17 +77,17 @@ def frozen_training(place: Path, workers: int, rank: int) -> tuple[Any, ...]:
     return work, make_feed(micro_batches=workers, rank=rank, workers=workers), StopAfter(NEVER), Events(), lambda: start
 
 
-def mix_rank(rank: int, workers: int, port: int, place: Path) -> None:
+def mix_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """Four micro-batches a step for any number of workers, with everything that is random."""
-    join(rank, workers, port)
+    join(rank, workers, meeting)
     work = make_work(place, workers=workers, micro_batches=PARTS, norm="group", train=MIXED)
     train_worker(work, make_feed(micro_batches=PARTS, rank=rank, workers=workers), StopAfter(NEVER), Events())
     leave()
 
 
-def unwrapped_rank(rank: int, workers: int, port: int, place: Path) -> None:
+def unwrapped_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """The training of a run, but nobody averages the gradients."""
-    join(rank, workers, port)
+    join(rank, workers, meeting)
     trainer.wrap = lambda model, *_, **__: model  # type: ignore[assignment]
     work = make_work(place, workers=workers, norm="group")
     try:
@@ -97,9 +97,9 @@ def unwrapped_rank(rank: int, workers: int, port: int, place: Path) -> None:
     leave()
 
 
-def resume_rank(rank: int, workers: int, port: int, place: Path) -> None:
+def resume_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """Batch statistics and the whole recipe: once without a break, once stopped in the middle of an epoch and continued."""
-    join(rank, workers, port)
+    join(rank, workers, meeting)
     recipe = MIXED | {"precision": "fp16"}
     for name, stops in (("whole", (NEVER,)), ("parts", (STEPS + 2, NEVER))):
         work = make_work(place / name, workers=workers, train=recipe)
@@ -112,9 +112,9 @@ def resume_rank(rank: int, workers: int, port: int, place: Path) -> None:
     leave()
 
 
-def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
+def diverge_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """A model that nobody wrapped: every worker trains its own."""
-    join(rank, workers, port)
+    join(rank, workers, meeting)
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     check_same_weights(model)
@@ -128,8 +128,8 @@ def diverge_rank(rank: int, workers: int, port: int, place: Path) -> None:
     leave()
 
 
-def average_rank(rank: int, workers: int, port: int, place: Path) -> None:
-    join(rank, workers, port)
+def average_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    join(rank, workers, meeting)
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
     for norm in model:
         norm.running_mean.fill_(float(rank))  # type: ignore[union-attr, operator]
@@ -138,9 +138,9 @@ def average_rank(rank: int, workers: int, port: int, place: Path) -> None:
     leave()
 
 
-def average_two_ways_rank(rank: int, workers: int, port: int, place: Path) -> None:
+def average_two_ways_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """The same steps with our exchange of gradients and with the one that DDP brings."""
-    join(rank, workers, port)
+    join(rank, workers, meeting)
     calls: list[int] = []
     for name in ("ours", "plain"):
         torch.manual_seed(0)
@@ -159,9 +159,9 @@ def average_two_ways_rank(rank: int, workers: int, port: int, place: Path) -> No
     leave()
 
 
-def wait_for_peer_rank(rank: int, workers: int, port: int, place: Path) -> None:
+def wait_for_peer_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """From the second epoch on rank 1 takes its images when rank 0 has computed all gradients of the step."""
-    join(rank, workers, port)
+    join(rank, workers, meeting)
     work = make_work(place, workers=workers, norm="group", train={"select": "last"})
     switch, events, taken, late = Stopwatch.switch, Events(), [0.0], [0.0]
     switches: list[float] = []
@@ -198,7 +198,8 @@ def wait_for(path: Path) -> None:
 
 def spawn(target: Any, workers: int, place: Path) -> None:
     place.mkdir(exist_ok=True)
-    mp.spawn(target, (workers, free_port(), place), nprocs=workers)
+    meeting = Path(tempfile.mkdtemp(dir=place)) / "meeting"
+    mp.spawn(target, (workers, meeting, place), nprocs=workers)
 
 
 def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
