@@ -37,8 +37,6 @@ BARS = {"bare": 0.85, "torch": 1.0, "ray-data": 2.0, "jpeg, resized": 3.0, "raw,
 """For speed; an epoch from `jpeg` and `raw` is compared with one from originals that gives the same images."""
 STORE_BAR = 1.1
 """Bytes in the object store for each byte of pixels, at most."""
-AFTER = 3
-"""Epochs that are consumed after the timed ones: more than a few readers read ahead."""
 LOADER_AFTER = {"ray-data": 0}
 """Other loaders read a few micro-batches ahead, within one epoch; of Ray Data each epoch is an execution of its own."""
 LONGER = {"original": 1, "jpeg": 3, "raw": 5}
@@ -81,6 +79,7 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--images", type=int, default=2_000, help="images of an epoch")
     parser.add_argument("--batch", type=int, default=256, help="images of a micro-batch")
     parser.add_argument("--epochs", type=int, default=5, help="that are timed in each round, after one to warm up and before some more")
+    parser.add_argument("--after", type=int, default=3, help="epochs behind those, more than readers read ahead; 0 does not check that")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--stores", nargs="+", choices=LONGER, default=list(LONGER), help="what is ingested")
     parser.add_argument("--loaders", nargs="*", choices=LOADERS, default=list(LOADERS), help="what originals are compared with")
@@ -123,7 +122,7 @@ def contenders(
         prepared = {store: ends.enter_context(stored(job_of(pictures, store, options.batch), place)) for store in options.stores}
         resized = {f"{store}{RESIZED}": uncropped(data) for store, data in prepared.items()}
         ingests = {
-            name: partial(ours, data, place, options.epochs * LONGER[name.removesuffix(RESIZED)])
+            name: partial(ours, data, place, options.epochs * LONGER[name.removesuffix(RESIZED)], options.after)
             for name, data in (prepared | resized).items()
         }
         yield (
@@ -157,7 +156,7 @@ class Rival:
         return measure_of(self._run(images, workers, 1 if self.loader == "ray-data" else self.options.epochs))
 
     def _run(self, images: int, workers: int, epochs: int) -> Consumed:
-        course = Course(images // self.options.batch, epochs, LOADER_AFTER.get(self.loader, 1))
+        course = Course(images // self.options.batch, epochs, min(self.options.after, LOADER_AFTER.get(self.loader, 1)))
         return run_loader(self.python, Order(self.loader, str(self.source.resolve()), self.options.batch, workers, course))
 
 
@@ -179,8 +178,8 @@ def bare(files: list[str], options: Namespace, *, keep: bool) -> Measure:
     )
 
 
-def ours(prepared: Stored, place: Workplace, epochs: int) -> Measure:
-    done = ingest_once(prepared, place, epochs, AFTER)
+def ours(prepared: Stored, place: Workplace, epochs: int, after: int) -> Measure:
+    done = ingest_once(prepared, place, epochs, after)
     stored_bytes = {"object_bytes": done.object_bytes / done.images, "spilled_bytes": done.spilled_bytes}
     measured = measure_of(done.consumed)
     return Measure(measured.seconds, {**measured.facts, **stored_bytes})

@@ -13,7 +13,10 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
-TOY = ("--images", "48", "--batch", "8", "--epochs", "1", "--repeats", "2", "--loaders", "torch")
+TOY = (
+    *("--images", "48", "--batch", "8", "--epochs", "1", "--after", "0", "--repeats", "1"),
+    *("--stores", "original", "raw", "--loaders", "torch"),
+)
 """Loaders that are no dependency of ours would have to be installed first."""
 
 
@@ -29,11 +32,11 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     rivals = ("bare loops", "bare loops that keep memory", "torch DataLoader")
     speed = [
         *(f"original: speed against {rival}" for rival in rivals),
-        *(f"{store}{kind}: speed against originals{kind}" for kind in (", resized", "") for store in ("jpeg", "raw")),
+        *(f"raw{kind}: speed against originals{kind}" for kind in (", resized", "")),
     ]
-    stored = [f"{store}: object store against pixels" for store in ("original", "jpeg", "raw")]
+    stored = [f"{store}: object store against pixels" for store in ("original", "raw")]
     assert list(rows) == [*speed, "original: CPU time against bare loops", *stored]
-    assert all(0 < row["low"] <= row["ratio"] <= row["high"] and row["repeats"] == 2 for row in rows.values())
+    assert all(0 < row["low"] <= row["ratio"] <= row["high"] and row["repeats"] == 1 for row in rows.values())
     facts = {f"{whose}{fact}" for whose in ("", "their_") for fact in ("images_per_s", "whole_images_per_s", "first_batch_s", "peak_mib")}
     assert all(facts <= set(rows[name]) for name in speed)
     assert rows[speed[2]]["workers"] >= 1
