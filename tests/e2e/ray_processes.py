@@ -18,7 +18,7 @@ def working_in(place: Path) -> Iterator[int]:
 
 def busy_workers(place: Path) -> Iterator[int]:
     """Those of them that are Ray workers with a unit in hand."""
-    return (pid for pid in living_in(place) if title_of(pid).startswith(b"ray::") and b"_prepare_block" in title_of(pid))
+    return (pid for pid in living_in(place) if title_of(pid).startswith(b"ray::") and b"prepare_block" in title_of(pid))
 
 
 def living_in(place: Path) -> Iterator[int]:
