@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from processes import plain_environment
 
 Batches = Iterator[NDArray[np.uint8]]
+WITHIN_S = 900.0
+"""For one course; the slowest loader takes a minute or two."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,16 @@ class Order:
 
 
 def run_loader(python: Path, order: Order) -> Consumed:
-    """In a process of its own, with the Python that has the loader."""
+    """In a process of its own, with the Python that has the loader.
+
+    Raises:
+        TimeoutExpired: The loader stands still.
+    """
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     environment = plain_environment() | {"PYTHONPATH": os.pathsep.join(paths)}
     # Not the file as a program: what other processes shall import must not be in `__main__`.
     command = [str(python), "-c", "import loaders; loaders.main()", json.dumps(asdict(order))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, timeout=WITHIN_S)
     return Consumed(**json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from toy import run_benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-HERE = Path(__file__).parent
 TOY = (
     *("--images", "48", "--batch", "8", "--epochs", "1", "--after", "0", "--repeats", "1"),
     *("--stores", "original", "raw", "--loaders", "torch"),
@@ -22,12 +18,7 @@ TOY = (
 
 def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     """Every row is there, with the fields that other programs read, and nothing is left behind."""
-    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    program = [sys.executable, str(HERE / "bench_ingest.py"), *TOY, "--folder", str(tmp_path)]
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = {row["name"]: row for row in json.loads((tmp_path / "ingest.json").read_bytes())["rows"]}
+    printed, rows = run_benchmark("ingest", tmp_path, *TOY)
 
     rivals = ("bare loops", "bare loops that keep memory", "torch DataLoader")
     speed = [
@@ -42,5 +33,5 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     assert rows[speed[2]]["workers"] >= 1
     assert all(rows[name]["executor_cpu_s"] > 0 and rows[name]["workers_cpu_s"] > 0 for name in rows if "CPU time" in name)
     assert {rows[name]["spilled_bytes"] for name in stored} == {0}
-    assert [line.split(" |")[0].removeprefix("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:] == list(rows)
+    assert [line.split(" |")[0].removeprefix("| ") for line in printed.splitlines() if line.startswith("| ")][1:] == list(rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "ingest.json"]

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from toy import run_benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-HERE = Path(__file__).parent
 TOY = ("--images", "48", "--many", "96", "--repeats", "2", "--raylets", "1", "2")
 
 
 def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     """Every row is there, with the fields that other programs read; it ends with an error where a prepare left images out."""
-    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    program = [sys.executable, str(HERE / "bench_prepare.py"), *TOY, "--folder", str(tmp_path)]
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = {row["name"]: row for row in json.loads((tmp_path / "prepare.json").read_bytes())["rows"]}
+    printed, rows = run_benchmark("prepare", tmp_path, *TOY)
 
     compared = [f"{store}: {what} against bare loops" for store in ("jpeg", "raw", "png") for what in ("speed", "CPU time")]
     assert list(rows) == [*compared, "jpeg: peak memory of many images against few", "jpeg: speed of 2 raylets against 1"]
@@ -31,5 +22,5 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     assert (rows[compared[0]]["repeats"], rows[compared[2]]["repeats"]) == (2, 1)
     assert all(rows[name]["images"] == 48 for name in compared[::2])
     assert rows["jpeg: peak memory of many images against few"]["many_images"] == 96
-    assert [line.split(" |")[0].removeprefix("| ") for line in done.stdout.splitlines()[4:]] == list(rows)
+    assert [line.split(" |")[0].removeprefix("| ") for line in printed.splitlines()[4:]] == list(rows)
     assert [path.name for path in tmp_path.glob("root-*")] == []
