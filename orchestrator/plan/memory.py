@@ -33,7 +33,7 @@ def memory_parts(job: JobSpec, facts: ModelFacts, plan: TrainPlan) -> dict[str, 
 
 
 def is_half(job: JobSpec, plan: TrainPlan) -> bool:
-    """Whether forward passes compute with numbers of two bytes."""
+    """Whether forward passes surely compute with numbers of two bytes; which CPU a worker meets, no plan knows."""
     asked = job.train.precision
     return plan.device == "cuda" if asked == AUTO else asked != "fp32"
 

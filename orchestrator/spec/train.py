@@ -85,10 +85,12 @@ class TrainSpec(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Numbers that forward passes compute with; weights stay fp32. bf16 and fp16: autocast, fp16 with a scaled loss; auto: "
-        "on GPUs bf16 where they have it and fp16 where not, on CPUs fp32.",
+        "on GPUs bf16 where they have it and fp16 where not, on CPUs bf16 where they multiply matrices of it (AMX) and fp32 where not.",
     )
     channels_last: bool | Literal["auto"] = Field(
-        AUTO, description="Keep the channels of a pixel side by side in memory, which suits convolutions on GPUs; auto: on GPUs alone."
+        AUTO,
+        description="Keep the channels of a pixel side by side in memory, which makes convolutions faster; auto: for every network but a "
+        "function of yours (model.entry), which may call view on what is not contiguous then.",
     )
     compile: bool = Field(False, description="Use torch.compile: about a minute at the start, and faster steps where it pays.")
     select: Literal["best", "last"] = Field(

@@ -15,7 +15,7 @@ def choose_precision(asked: str, device: torch.device) -> str:
     if asked != "auto":
         return asked
     if device.type == "cpu":
-        return "fp32"
+        return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.errors import TrainingError
+from orchestrator.spec.section import AUTO
 from orchestrator.training.chance import Place, generator, seed_torch
 from orchestrator.training.distributed import all_reduce_max
 from orchestrator.training.loss import count_hits, make_targets, training_loss
@@ -21,7 +22,7 @@ class Recipe:
     """Mixing, precision and loss as the job asks for them, the same for all workers."""
 
     def __init__(self, work: TrainWork, device: torch.device) -> None:
-        self._spec, self._device = work.job.train, device
+        self._spec, self._device, self._own_network = work.job.train, device, bool(work.job.model.entry)
         (number,) = all_reduce_max([PRECISIONS.index(choose_precision(self._spec.precision, device))], device)
         self.precision = Precision(PRECISIONS[number], device)
         self._weights = None if work.class_weights is None else torch.tensor(work.class_weights, dtype=torch.float32, device=device)
@@ -29,7 +30,7 @@ class Recipe:
     @property
     def channels_last(self) -> bool:
         asked = self._spec.channels_last
-        return self._device.type == "cuda" if asked == "auto" else asked
+        return not self._own_network if asked == AUTO else asked
 
     def forward(self, model: nn.Module, images: Tensor, labels: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """Loss, and number of hits, of one micro-batch; both on the device.

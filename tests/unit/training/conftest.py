@@ -49,13 +49,13 @@ def make_feed(epoch: int = 0, step: int = 0, *, micro_batches: int = 1, rank: in
 def make_work(
     place: Path, *, workers: int = 1, micro_batches: int | None = None, norm: str = "batch", train: dict[str, Any] | None = None
 ) -> TrainWork:
-    """One micro-batch for each worker, where nothing else is said."""
+    """One micro-batch for each worker, and single precision on every CPU, where nothing else is said."""
     parts = micro_batches or workers
     job = JobSpec(
         name="small",
         data=DataSpec(source="/images", image=ImageSpec(size=8, channels=1)),
         model=ModelSpec(name="resnet8", norm=norm),
-        train=TrainSpec(**({"epochs": EPOCHS, "batch": ROWS, "lr": 0.05} | (train or {}))),
+        train=TrainSpec(**({"epochs": EPOCHS, "batch": ROWS, "lr": 0.05, "precision": "fp32"} | (train or {}))),
         evaluate=EvaluateSpec(batch=VALIDATION),
     )
     plan = TrainPlan(workers, parts, ROWS // parts, STEPS, EPOCHS, 0, "cpu", 1.0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from conftest import NEVER, Events, StopAfter, make_feed, make_work
 from torch import nn
 
+from orchestrator.spec.model import ModelSpec
 from orchestrator.training.checkpoint import CheckpointStore
 from orchestrator.training.loop import train_worker
 from orchestrator.training.precision import Precision, choose_precision
+from orchestrator.training.recipe import Recipe
 from orchestrator.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -44,11 +47,12 @@ def test_half_precision_is_close_to_single(tmp_path: Path, precision: str, loss_
     assert torch.cosine_similarity(moved, other_moved, dim=0) > alike
 
 
-def test_on_a_cpu_auto_is_single_precision(tmp_path: Path) -> None:
-    """The same bits as fp32, and said so."""
-    weights, losses, events = train(tmp_path / "auto")
-    same, same_losses, _ = train(tmp_path / "fp32", precision="fp32")
-    assert choose_precision("auto", CPU) == events.named("TrainingStarted")[0]["precision"] == "fp32"
+def test_on_a_cpu_auto_is_half_precision_where_the_cpu_is_made_for_it(tmp_path: Path) -> None:
+    """bf16 with AMX and fp32 without: the same bits as when asked for, and said so."""
+    expected = "bf16" if "amx_bf16" in Path("/proc/cpuinfo").read_text() else "fp32"
+    weights, losses, events = train(tmp_path / "auto", precision="auto")
+    same, same_losses, _ = train(tmp_path / expected, precision=expected)
+    assert choose_precision("auto", CPU) == events.named("TrainingStarted")[0]["precision"] == expected
     assert losses == same_losses
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
 
@@ -95,6 +99,15 @@ def test_clipping_bounds_what_a_step_moves(tmp_path: Path) -> None:
 
 def test_channels_last_changes_where_numbers_are_and_not_what_they_are(tmp_path: Path) -> None:
     """The same losses within rounding."""
-    _, losses, _ = train(tmp_path / "planes")
+    _, losses, _ = train(tmp_path / "planes", channels_last=False)
     _, other, _ = train(tmp_path / "pixels", channels_last=True)
     assert other == pytest.approx(losses, abs=1e-4)
+
+
+def test_channels_come_last_but_for_networks_that_may_not_expect_it(tmp_path: Path) -> None:
+    """Left alone, our networks get them last; a function of the user's, which may call view, does not, unless the job says so."""
+    work = make_work(tmp_path)
+    own = ModelSpec(entry="some_package.networks:build")
+    for model, train, last in ((work.job.model, {}, True), (own, {}, False), (own, {"channels_last": True}, True)):
+        job = work.job.model_copy(update={"model": model, "train": work.job.train.model_copy(update=train)})
+        assert Recipe(replace(work, job=job), CPU).channels_last is last
