@@ -40,9 +40,19 @@ class RayNodes:
         hidden: An existing folder that only the head sees; takes the right to mount.
         token: File of the secret; one of its own where it is left out.
         head_gpus: GPUs that the head claims to have.
+        head_cpus: Logical CPUs of the head, where they are not those of the others.
     """
 
-    def __init__(self, count: int = 2, cpus: int = 2, hidden: Path | None = None, token: Path | None = None, head_gpus: int = 0) -> None:
+    def __init__(
+        self,
+        count: int = 2,
+        cpus: int = 2,
+        hidden: Path | None = None,
+        token: Path | None = None,
+        head_gpus: int = 0,
+        head_cpus: int | None = None,
+    ) -> None:
+        self.cpus, self.hidden = cpus, hidden
         self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
         self.token = token or self._make_token()
         self.environment = os.environ | {
@@ -61,14 +71,27 @@ class RayNodes:
         self.address = f"http://127.0.0.1:{dashboard}"
         head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
         try:
-            self._start("0", [*head, f"--num-cpus={cpus}", f"--num-gpus={head_gpus}"])
+            self._start("0", [*head, f"--num-cpus={cpus if head_cpus is None else head_cpus}", f"--num-gpus={head_gpus}"])
             self._wait_for_nodes(1)
-            for number in range(1, count):
-                self._start(str(number), [f"--address={self.gcs_address}", f"--num-cpus={cpus}"], hidden)
-                self._wait_for_nodes(number + 1)
+            for _ in range(1, count):
+                self.add_node()
         except BaseException:
             self.close()
             raise
+
+    def add_node(self) -> str:
+        """One node more; its id."""
+        before = self._living_nodes()
+        self._start(str(len(self.nodes)), [f"--address={self.gcs_address}", f"--num-cpus={self.cpus}"], self.hidden)
+        self._wait_for_nodes(len(before) + 1)
+        (added,) = self._living_nodes() - before
+        return added
+
+    def drain(self, node: str, deadline_s: int) -> None:
+        """Tell the cluster that the machine of a node is taken away, as an autoscaler does."""
+        reason = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken away", f"--deadline-remaining-seconds={deadline_s}"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={self.gcs_address}", f"--node-id={node}", *reason]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=60)
 
     def _make_token(self) -> Path:
         token = self.folder / "token"
@@ -89,18 +112,18 @@ class RayNodes:
 
     def _wait_for_nodes(self, count: int) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
-        while self._living_nodes() < count:
+        while len(self._living_nodes()) < count:
             assert time.monotonic() < deadline, [log.read_text() for log in self.folder.glob("*.log")]
             time.sleep(0.2)
 
-    def _living_nodes(self) -> int:
+    def _living_nodes(self) -> set[str]:
         with closing(HTTPConnection(self.address.removeprefix("http://"), timeout=5)) as connection:
             try:
                 connection.request("GET", "/nodes?view=summary", headers={"Authorization": f"Bearer {self.token.read_text()}"})
                 answer = json.load(connection.getresponse())
             except (OSError, ValueError):
-                return 0
-        return sum(node["raylet"].get("state") == "ALIVE" for node in answer["data"]["summary"])
+                return set()
+        return {node["raylet"]["nodeId"] for node in answer["data"]["summary"] if node["raylet"].get("state") == "ALIVE"}
 
     def kill_second_node(self) -> None:
         """SIGKILL for its raylet; what runs on the node goes down with it."""

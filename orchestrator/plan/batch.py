@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from orchestrator.plan.memory import plan_model
 from orchestrator.plan.values import Decision, Plan, TrainPlan
+from orchestrator.plan.workers import any_of
 from orchestrator.spec.job import JobSpec
 from orchestrator.spec.section import AUTO
 from orchestrator.spec.train import TrainSpec
@@ -31,9 +32,15 @@ def is_probed(spec: TrainSpec) -> bool:
     return spec.micro_batch == AUTO or (spec.micro_batch is None and spec.batch == AUTO)
 
 
-def micro_batch_rows(spec: TrainSpec, batch: int, workers: int) -> int:
-    """Images in one micro-batch, as long as nobody has looked at the memory."""
-    return spec.micro_batch if isinstance(spec.micro_batch, int) else batch // workers
+def micro_batch_rows(spec: TrainSpec, batch: int, parts: int) -> int:
+    """Images in one micro-batch, as long as nobody has looked at the memory.
+
+    Args:
+        spec: What the job asks for.
+        batch: Images in a step.
+        parts: Equal parts in which the workers take it.
+    """
+    return spec.micro_batch if isinstance(spec.micro_batch, int) else batch // parts
 
 
 def describe_batch(spec: TrainSpec, plan: TrainPlan, batch: int) -> tuple[Decision, Decision]:
@@ -43,9 +50,9 @@ def describe_batch(spec: TrainSpec, plan: TrainPlan, batch: int) -> tuple[Decisi
     share = batch // plan.workers
     step = Decision("step", f"{format_count(batch, 'image')} = {plan.workers} x {share}", why)
     if is_probed(spec):
-        return step, Decision("micro-batch", f"at most {share}", "what fits the memory, found by trying when training starts")
-    why = "train.micro_batch" if spec.micro_batch else "each worker's part of the step in one go"
-    return step, _micro_batch_decision(plan, why)
+        return step, Decision("micro-batch", f"at most {batch // plan.parts}", "what fits the memory, found by trying when training starts")
+    shared = "each worker's part of the step in one go" if not plan.choices else f"the same for {any_of(plan.choices)} workers"
+    return step, _micro_batch_decision(plan, "train.micro_batch" if spec.micro_batch else shared)
 
 
 def with_micro_batch(job: JobSpec, plan: Plan, rows: int, reason: str) -> Plan:
@@ -57,8 +64,8 @@ def with_micro_batch(job: JobSpec, plan: Plan, rows: int, reason: str) -> Plan:
 
 
 def micro_batch_choices(spec: TrainSpec, plan: TrainPlan) -> tuple[int, ...]:
-    """The sizes, in ascending order, in which every worker can take its part of a step; images that are mixed need a partner."""
-    share = plan.micro_batches * plan.micro_batch_rows // plan.workers
+    """The sizes, in ascending order, in which any number of workers can share a step; images that are mixed need a partner."""
+    share = plan.micro_batches * plan.micro_batch_rows // plan.parts
     return tuple(rows for rows in range(2 if spec.mixes else 1, share + 1) if share % rows == 0)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.errors import Problem
 from orchestrator.plan.values import ClusterShape
+from orchestrator.plan.workers import usable_workers
 from orchestrator.spec.job import JobSpec
 
 
@@ -70,7 +72,8 @@ def class_weights_name_classes(question: Question) -> str | None:
 
 def mixed_images_have_partners(question: Question) -> str | None:
     train, rows = question.job.train, question.job.train.micro_batch
-    if not train.mixes or (rows != 1 and question.batch > question.workers):
+    parts = math.lcm(question.workers, *usable_workers(train, question.batch))
+    if not train.mixes or (rows != 1 and question.batch > parts):
         return None
     return "mixup and cutmix mix the images of one micro-batch, and there is one image in each; raise train.batch or train.micro_batch"
 

@@ -11,6 +11,7 @@ from orchestrator.plan.checks import Question, find_problems
 from orchestrator.plan.memory import plan_model
 from orchestrator.plan.tune import plan_tune
 from orchestrator.plan.values import ClusterShape, Decision, EvaluatePlan, ModelFacts, Plan, PreparePlan, TrainPlan
+from orchestrator.plan.workers import choose_workers, describe_workers, fitting_workers, usable_workers
 from orchestrator.spec.job import ImageSpec, JobSpec
 from orchestrator.spec.section import AUTO
 from orchestrator.units import format_bytes, format_count
@@ -18,8 +19,6 @@ from orchestrator.units import format_bytes, format_count
 SHARD_PIXEL_BYTES = 64 * 2**20
 """Decoded size at which a shard is cut: long enough to read in one go, short enough for four to fit a worker's memory."""
 SHARD_ROWS_MIN, SHARD_ROWS_MAX = 256, 4096
-CPU_WORKERS_MAX = 2
-"""Workers that `auto` starts on CPUs; beyond two, one worker with more threads does the same work with less memory."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str, m
         PlanError: With every reason why the job cannot run on this cluster.
     """
     batch = global_batch(job.train, facts.images.get("train", 0))
-    workers, why_workers = choose_workers(job, shape, batch)
+    workers, why_workers = choose_workers(job.train, shape, batch)
     problems = find_problems(Question(job, facts.images, shape, workers, batch, facts.classes), where)
     if problems:
         raise PlanError(problems, "change the job file, or add the value to the command line, for example: train.batch=64")
@@ -56,7 +55,7 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str, m
     decisions = (
         Decision("images", _describe_images(facts), "what the listing of data.source found"),
         *why_prepare,
-        Decision("workers", str(workers), why_workers),
+        describe_workers(train, why_workers),
         *why_train,
         *plan_model(job, model, train),
         Decision("evaluation", f"batches of {job.evaluate.batch}", "every image of the split once, the last batch is smaller"),
@@ -74,20 +73,6 @@ def make_plan(job: JobSpec, facts: DataFacts, shape: ClusterShape, where: str, m
         tune=tune,
         model=model,
     )
-
-
-def choose_workers(job: JobSpec, shape: ClusterShape, batch: int) -> tuple[int, str]:
-    """How many training processes, and why."""
-    if job.train.workers != AUTO:
-        return job.train.workers, "train.workers in the job file"
-    if shape.gpus:
-        return shape.gpus, f"one for each of the {format_count(shape.gpus, 'GPU')}"
-    workers = shape.nodes if shape.nodes > 1 else min(CPU_WORKERS_MAX, shape.cpus)
-    while batch % workers:
-        workers -= 1
-    if shape.nodes > 1:
-        return workers, f"no GPU: at most one for each of the {shape.nodes} nodes, as many as divide train.batch"
-    return workers, f"no GPU: {format_count(shape.cpus, 'CPU')} shared by at most {CPU_WORKERS_MAX} workers"
 
 
 def shard_rows(image: ImageSpec, asked: int | str) -> int:
@@ -114,7 +99,8 @@ def plan_train(job: JobSpec, train_rows: int, shape: ClusterShape, workers: int)
     """How the worker group trains."""
     batch = global_batch(job.train, train_rows)
     steps, dropped = divmod(train_rows, batch)
-    rows = micro_batch_rows(job.train, batch, workers)
+    choices = usable_workers(job.train, batch)
+    rows = micro_batch_rows(job.train, batch, math.lcm(*choices) if choices else workers)
     worker_cpus, data_cpus = share_cpus(shape, workers)
     plan = TrainPlan(
         workers=workers,
@@ -126,6 +112,7 @@ def plan_train(job: JobSpec, train_rows: int, shape: ClusterShape, workers: int)
         device="cuda" if shape.gpus else "cpu",
         worker_cpus=worker_cpus,
         threads=max(1, int(worker_cpus)),
+        choices=choices,
     )
     device = f"{plan.device}, {format_count(plan.threads, 'thread')} a worker"
     return plan, (
@@ -152,17 +139,25 @@ def share_cpus(shape: ClusterShape, workers: int) -> tuple[float, float]:
 
 
 def refit(plan: TrainPlan, shape: ClusterShape) -> TrainPlan:
-    """The same training on what is left of a cluster: the same global steps, by as many of the workers as can be placed.
+    """The same training on a cluster that has changed: the same global steps, by as many workers as can be placed and as the job allows.
+
+    A number that the job names is never exceeded; it falls when there are fewer GPUs.
 
     Raises:
-        ClusterError: Nothing is left that could train.
+        ClusterError: What there is could not train.
     """
-    workers = plan.workers
-    if plan.device == "cuda":
-        workers = max((n for n in range(1, min(workers, shape.gpus) + 1) if plan.micro_batches % n == 0), default=0)
+    cuda = plan.device == "cuda"
+    if plan.choices:
+        workers = fitting_workers(plan.choices, shape, gpus=cuda)
+    elif cuda:
+        workers = max((n for n in range(1, min(plan.workers, shape.gpus) + 1) if plan.micro_batches % n == 0), default=0)
+    else:
+        workers = plan.workers
     if not workers or shape.node_cpus < 2:  # noqa: PLR2004 -- one for the workers, one for Ray Data
+        least = plan.choices[0] if plan.choices else 1
+        needed = f"{format_count(least, 'GPU')} {'is' if least == 1 else 'are'}" if cuda else "a node of 2 CPUs is"
         what = f"{format_count(shape.cpus, 'CPU')} and {format_count(shape.gpus, 'GPU')} are left of the cluster, too little to go on"
-        raise ClusterError(what, "start nodes and run the same command again")
+        raise ClusterError(f"{what}; {needed} needed", "start nodes and run the same command again")
     worker_cpus, _ = share_cpus(shape, workers)
     return replace(plan, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus)))
 
@@ -177,7 +172,8 @@ def with_workers(plan: Plan, workers: int) -> Plan:
         what = f"{workers} workers, but the cluster has {plan.cluster.gpus} GPUs"
         raise PlanError((Problem("--workers", what),))
     worker_cpus, _ = share_cpus(plan.cluster, workers)
-    return replace(plan, train=replace(plan.train, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus))))
+    group = replace(plan.train, workers=workers, worker_cpus=worker_cpus, threads=max(1, int(worker_cpus)), choices=())
+    return replace(plan, train=group)
 
 
 def as_synthetic(plan: Plan) -> Plan:

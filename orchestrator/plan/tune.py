@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import PlanError, Problem
-from orchestrator.plan.batch import global_batch
+from orchestrator.plan.batch import global_batch, is_probed
 from orchestrator.plan.checks import Question, find_problems
 from orchestrator.plan.values import ClusterShape, Decision, TunePlan
+from orchestrator.plan.workers import usable_workers
 from orchestrator.spec.job import DomainSpec, JobSpec, TuneSpec
 from orchestrator.spec.section import AUTO
+from orchestrator.spec.train import TrainSpec
 from orchestrator.spec.tune import own_value, with_parameters
 from orchestrator.units import format_count
 
@@ -34,7 +36,7 @@ def plan_tune(
         what = "tuning compares trials on validation images, and there are none; set data.split.validation"
         raise PlanError((Problem(where, what),))
     points = tuple(study_points(job, job.tune))
-    workers = 1 if job.train.workers == AUTO else job.train.workers
+    workers = trial_workers(job.train, global_batch(job.train, images["train"]))
     concurrent, trial_shape, why = share_cluster(shape, workers, job.tune.trials)
     jobs = [with_parameters(job, point) for point in points]
     share = trial_shape if workers > 1 else shape
@@ -46,6 +48,28 @@ def plan_tune(
         Decision("trials", f"{plan.trials}, {job.tune.search}", f"tune.trials; the first is the job's own parameters; {scheduler}"),
         Decision("at once", format_count(concurrent, "trial"), why),
     )
+
+
+def trial_workers(spec: TrainSpec, batch: int) -> int:
+    """Workers of every trial: as few as the job allows, so that more trials run at once."""
+    if isinstance(spec.workers, tuple):
+        return usable_workers(spec, batch)[0]
+    return 1 if spec.workers == AUTO else spec.workers
+
+
+def with_trial_workers(spec: TrainSpec, batch: int, workers: int) -> TrainSpec:
+    """What a trial trains: a fixed number of workers, and the micro-batches that a range of workers has, which decide batch statistics.
+
+    Args:
+        spec: Of the trial's job.
+        batch: Images in a step of it.
+        workers: Of every trial.
+    """
+    changes: dict[str, Any] = {"workers": workers}
+    parts = math.lcm(workers, *usable_workers(spec, batch))
+    if isinstance(spec.workers, tuple) and spec.micro_batch is None and not is_probed(spec) and batch % parts == 0:
+        changes["micro_batch"] = batch // parts
+    return spec.model_copy(update=changes)
 
 
 def share_cluster(shape: ClusterShape, workers: int, trials: int) -> tuple[int, ClusterShape, str]:

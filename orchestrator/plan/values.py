@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class TrainPlan:
 
     workers: int
     micro_batches: int
-    """Micro-batches in a global step; a multiple of `workers`."""
+    """Micro-batches in a global step; a multiple of `workers`, and of all `choices`."""
     micro_batch_rows: int
     steps_per_epoch: int
     epochs: int
@@ -61,6 +62,13 @@ class TrainPlan:
     """Logical CPUs reserved for each worker."""
     threads: int
     """Compute threads of each worker."""
+    choices: tuple[int, ...] = ()
+    """Numbers of workers between which the group may change, in ascending order; empty where the number is fixed."""
+
+    @property
+    def parts(self) -> int:
+        """Equal parts into which a step can be divided, whichever number of workers takes it."""
+        return math.lcm(*self.choices) if self.choices else self.workers
 
     @property
     def total_steps(self) -> int:

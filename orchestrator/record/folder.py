@@ -140,3 +140,8 @@ class RunFolder:
     def stop_request(self) -> Path:
         """Exists while somebody has asked the workers to save a checkpoint and stop."""
         return self.path / "stop"
+
+    @property
+    def regroup_request(self) -> Path:
+        """Exists while the workers are asked to save a checkpoint and to be started again in another number."""
+        return self.path / "regroup"

@@ -75,6 +75,18 @@ def _fault(event: Event, stage: str) -> str:
         return f"{stage}: attempt {attempt} failed, {visible(text(event, 'error'))}"
     if event["event"] == "AttemptStarted" and attempt > 1:
         return f"{stage}: attempt {attempt} with {format_count(whole(event, 'workers') or 0, 'worker')}"
+    change = _change_of_group(event)
+    return f"{stage}: {change}" if change else ""
+
+
+def _change_of_group(event: Event) -> str:
+    if event["event"] == "GroupResized":
+        after = format_count(whole(event, "to_workers") or 0, "worker")
+        return f"from {whole(event, 'from_workers')} to {after}, {visible(text(event, 'why'))}"
+    if event["event"] == "GroupPreempted":
+        return f"worker {whole(event, 'rank')} on {visible(text(event, 'node'))} has to go ({visible(text(event, 'by'))}), saving"
+    if event["event"] == "NodesRanShort":
+        return f"{visible(text(event, 'missing'))}, waiting up to {format_duration(number(event, 'wait_s') or 0.0)}"
     return ""
 
 

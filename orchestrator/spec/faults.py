@@ -21,6 +21,7 @@ KINDS = {
     "bool_type": "true or false",
     "model_type": "a section with keys",
     "tuple_type": "a list",
+    "range_type": "a range such as [1, 4]",
     "dict_type": "a section with keys",
 }
 """What a value of the wrong kind ought to be."""
@@ -61,8 +62,8 @@ def _missing(path: KeyPath) -> Iterator[Fault]:
 
 
 def _words(path: KeyPath, errors: Sequence[PydanticError]) -> str:
-    """One sentence; several errors are the branches of a union, of which a broken bound says most."""
-    first = next((error for error in errors if error["type"] in BOUNDS), errors[0])
+    """One sentence; several errors are the branches of a union, of which a broken bound or a sentence of ours says most."""
+    first = next((error for error in errors if error["type"] in (*BOUNDS, "value_error")), errors[0])
     kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":
         return _unknown(path)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from orchestrator.spec.section import AUTO, Count, Fraction, Section
+from orchestrator.spec.section import AUTO, Count, CountRange, Fraction, Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassWeight = Annotated[float, Field(ge=0.0)]
@@ -96,7 +96,18 @@ class TrainSpec(Section):
     select: Literal["best", "last"] = Field(
         "best", description="Which epoch becomes the model: the one with the best validation accuracy, or the last."
     )
-    workers: Count | Literal["auto"] = Field(AUTO, description="Training processes; auto takes one per GPU, or up to two on CPUs.")
+    workers: Count | CountRange | Literal["auto"] = Field(
+        AUTO,
+        description="Training processes; auto takes one per GPU, or up to two on CPUs. A range, as [1, 4], takes one per GPU, or one per "
+        "node where there are no GPUs, as many as there are now: fewer when nodes are lost, more when nodes come. The images of each step "
+        "stay the same.",
+    )
+    grow_after_s: float = Field(
+        60.0, ge=0.0, description="With a range of workers, seconds that a cluster must have stayed as it is before more are started."
+    )
+    wait_for_nodes_s: float = Field(
+        600.0, ge=0.0, description="With a range of workers, seconds to wait for nodes when fewer are left than the least number takes."
+    )
     shuffle_window: int = Field(4, ge=1, description="Shards whose images are mixed with one another.")
     checkpoint_s: float = Field(60.0, gt=0.0, description="Seconds between checkpoints inside an epoch; every epoch ends with one as well.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the images, the augmentation, mixing and dropout.")

@@ -25,6 +25,8 @@ ANSWER_S = 10.0
 """A node that lives answers a task of no CPU well within this time, also while it imports our package for the first time."""
 NODES_SETTLE_S = 90.0
 """Ray declares a node dead about 15 s after it was killed, 33 s after its network was cut."""
+DRAINED = 3
+"""Why a node died, in Ray's numbers: it was drained because its machine was taken away."""
 IN_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the process of a submitted job, whose runtime environment carries the settings already."""
 
@@ -158,7 +160,19 @@ def _fault(name: str, answer: Any, root: Path, source: str) -> OrchestratorError
 
 
 def _working_nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    """What is taken away soon counts no more: Ray starts nothing there."""
+    leaving = draining_nodes()
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1 and node["NodeID"] not in leaving]
+
+
+def draining_nodes() -> dict[str, float]:
+    """Nodes that the cluster is about to take away, by id: when, in seconds since 1970, or 0 where it does not say."""
+    return {node: deadline_ms / 1000 for node, deadline_ms in ray._private.state.state.get_draining_nodes().items()}  # noqa: SLF001 -- there is no public way
+
+
+def taken_nodes() -> set[str]:
+    """Ids of the nodes that the cluster takes away or has taken away."""
+    return {*draining_nodes()} | {node["NodeID"] for node in ray.nodes() if node.get("DeathReason") == DRAINED}
 
 
 def _shape(nodes: list[dict[str, Any]]) -> ClusterShape:

@@ -29,6 +29,18 @@ class PrepareWork:
 
 
 @dataclass(frozen=True)
+class Elastic:
+    """How a group whose number of workers is a range follows the cluster."""
+
+    request: Path
+    """File that asks the workers to save and end, to be started again in another number."""
+    grow_after_s: float
+    """Seconds that a cluster must have stayed as it is before the group grows."""
+    wait_s: float
+    """Seconds to wait for nodes when too few are left."""
+
+
+@dataclass(frozen=True)
 class GroupWork:
     """What a worker group does."""
 
@@ -48,6 +60,8 @@ class GroupWork:
     """The workers see the wish to stop themselves, and save before they end."""
     repeats: bool = False
     """Each worker repeats one batch from memory, with the shapes and in the order of the feed."""
+    elastic: Elastic | None = None
+    """Absent where the group stays as it was started until a worker is lost."""
 
 
 Argument = TypeVar("Argument")

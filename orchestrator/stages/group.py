@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import ray
 import ray.train
@@ -14,55 +16,103 @@ import torch
 from ray.data import ExecutionOptions
 from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
-from orchestrator.plan.make import refit
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
-from orchestrator.stages.cluster import answering_shape
+from orchestrator.stages.cluster import taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
+from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
+from orchestrator.stages.placing import describe_shape, place, watching_growth
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
+from orchestrator.training.work import TrainResult, Wish
 
 COLLECTIVE_TIMEOUT_S = 300
 """After this long without an answer from a peer a worker gives up."""
+PREEMPTIONS = 100
+"""Starts of a worker group that machines may be taken away from before a run gives up."""
 
 
 def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
     """Run a worker group to its end and return what rank 0 returned.
 
     An attempt that ends because a worker process was lost is followed by another one, `attempts` in all, on the nodes that
-    still answer. An error that the workers raised for the user is final.
+    still answer. So is one that ended with a checkpoint because its machine is taken away, or because more workers fit;
+    these are counted apart. An error that the workers raised for the user is final.
 
     Raises:
         OrchestratorError: What the workers raised.
         TrainingError: The last attempt was lost as well.
+        ClusterError: Too few nodes are left.
         Interrupted: The user asked to stop now.
     """
-    for attempt in range(1, attempts + 1):
-        nodes, plan = 1, work.plan
-        if work.cluster.nodes > 1:
-            shape = answering_shape()
-            nodes, plan = shape.nodes, (refit(plan, shape) if shape.nodes < work.cluster.nodes else plan)
-        journal.record("AttemptStarted", attempt=attempt, workers=plan.workers, nodes=nodes)
+    budget, workers, attempt = Budget(work, attempts), work.plan.workers, 0
+    while True:
+        attempt += 1
+        placed = place(work, journal, stop)
+        if placed.plan.workers != workers:
+            why = describe_shape(placed.cluster)
+            journal.record("GroupResized", from_workers=workers, to_workers=placed.plan.workers, why=why)
+        workers, taken = placed.plan.workers, taken_nodes()
+        journal.record("AttemptStarted", attempt=attempt, workers=workers, nodes=placed.cluster.nodes)
         try:
-            return _run_attempt(work, plan, attempt, stop)
+            result = _run_attempt(placed, attempt, stop)
         except TrainingFailedError as error:
             cause = find_cause(error)
             journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
             if isinstance(cause, OrchestratorError):
                 raise cause from error
-            if attempt == attempts:
-                message = f"the worker group was lost {attempts} times; last: {first_line(cause)}"
-                raise TrainingError(message, f"look at the log files under {work.storage} and run the same command again") from error
-    raise AssertionError(attempts)
+            budget.spend_on_loss(cause, preempted=bool(taken_nodes() - taken))
+        else:
+            if not starts_again(result) or stop.asked:
+                return result
+            if result.ended_by is Wish.LEAVE:
+                budget.spend_on_preemption()
 
 
-def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopRequest) -> Any:
+def starts_again(result: Any) -> bool:
+    """Whether workers ended with a checkpoint for others to go on."""
+    return isinstance(result, TrainResult) and result.ended_by in (Wish.REGROUP, Wish.LEAVE)
+
+
+@dataclass
+class Budget:
+    """How often a group may still be started again."""
+
+    work: GroupWork
+    attempts: int
+    losses: int = 0
+    preemptions: int = 0
+
+    def spend_on_loss(self, cause: BaseException, *, preempted: bool) -> None:
+        """Raises:
+        TrainingError: This was the last attempt.
+        """
+        if preempted:
+            self.spend_on_preemption()
+            return
+        self.losses += 1
+        if self.losses == self.attempts:
+            self._end(f"the worker group was lost {self.attempts} times; last: {first_line(cause)}", cause)
+
+    def spend_on_preemption(self) -> None:
+        """Raises:
+        TrainingError: Machines were taken away too often.
+        """
+        self.preemptions += 1
+        if self.preemptions == PREEMPTIONS:
+            self._end(f"machines were taken away from the worker group {PREEMPTIONS} times", None)
+
+    def _end(self, message: str, cause: BaseException | None) -> NoReturn:
+        raise TrainingError(message, f"look at the log files under {self.work.storage} and run the same command again") from cause
+
+
+def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
-    trainer = make_trainer(work, plan, attempt)
+    trainer = make_trainer(work, attempt)
     outcome: list[Any] = []
 
     def fit() -> None:
@@ -73,17 +123,20 @@ def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopReque
 
     thread = threading.Thread(target=fit, name=work.name, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.1)
-        if stop.asked and not work.saves_on_stop:
-            raise Interrupted(f"stopped in {work.name}; the same command does it again")
+    with watching_growth(work) as look_for_growth:
+        while thread.is_alive():
+            thread.join(timeout=0.1)
+            look_for_growth()
+            if stop.asked and not work.saves_on_stop:
+                raise Interrupted(f"stopped in {work.name}; the same command does it again")
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
 
 
-def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer:
+def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
     """Ray Train's description of the group."""
+    plan = work.plan
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
     free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
@@ -91,11 +144,17 @@ def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer
     repeated = make_feed() if work.repeats else None
     return TorchTrainer(
         _run_worker,
-        train_loop_config={"work": work.run_one_worker, "settings": work.settings, "threads": plan.threads, "repeated": repeated},
+        train_loop_config={
+            "work": work.run_one_worker,
+            "settings": work.settings,
+            "threads": plan.threads,
+            "repeated": repeated,
+            "saves": work.saves_on_stop,
+        },
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources, placement_strategy=strategy
         ),
-        torch_config=TorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=NoticingTorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         run_config=RunConfig(
             name=f"{work.name}-{attempt}",
             storage_path=str(work.storage),
@@ -111,8 +170,11 @@ def _run_worker(config: dict[str, Any]) -> Any:
     torch.set_num_threads(config["threads"])
     rank, workers, repeated = context.get_world_rank(), context.get_world_size(), config["repeated"]
     if repeated is not None:
-        return config["work"](config["settings"], repeated_batches(repeated, rank))
-    return config["work"](config["settings"], batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers))
+        batches = repeated_batches(repeated, rank)
+    else:
+        batches = batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers)
+    with heeding_notices() if config["saves"] else nullcontext():
+        return config["work"](config["settings"], batches)
 
 
 def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:

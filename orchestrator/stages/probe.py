@@ -18,7 +18,7 @@ PROBED = "MicroBatchProbed"
 
 
 def recall_micro_batch(job: JobSpec, plan: Plan, folder: RunFolder) -> Plan:
-    """The plan with what an earlier start found out about the same step on the same workers; as it is where nothing is known."""
+    """The plan with what an earlier start found out about the same step in the same parts; as it is where nothing is known."""
     fit = _known(plan, folder) if is_probed(job.train) else None
     return plan if fit is None else with_micro_batch(job, plan, fit.rows, fit.reason)
 
@@ -47,5 +47,5 @@ def _known(plan: Plan, folder: RunFolder) -> Fit | None:
 
 
 def _question(plan: Plan) -> list[int | str]:
-    """What an answer holds for: images in a step, workers and device."""
-    return [plan.train.micro_batches * plan.train.micro_batch_rows, plan.train.workers, plan.train.device]
+    """What an answer holds for: images in a step, parts that the workers may take it in, and device."""
+    return [plan.train.micro_batches * plan.train.micro_batch_rows, plan.train.parts, plan.train.device]

@@ -1,10 +1,13 @@
-"""The user's wish to stop, as the stages see it."""
+"""Wishes that a group of workers ends: the user's, the driver's, and the cluster's; as the driver and as a worker see them."""
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+
+from orchestrator.training.work import Record, Wish
 
 
 @dataclass
@@ -36,3 +39,48 @@ class StopFile:
 
     def stop_requested(self) -> bool:
         return self.file.exists()
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Word that this process, or its machine, is about to go."""
+
+    source: str
+    """`SIGTERM`, or `drain` where the cluster takes the node away."""
+    deadline: float
+    """Seconds since 1970; 0 where nobody says."""
+
+
+class Notices:
+    """What this process has heard of its own end."""
+
+    def __init__(self) -> None:
+        self.heeded = False
+        """Whether somebody is there who saves a checkpoint when there is a notice."""
+        self.heard: Notice | None = None
+
+
+NOTICES = Notices()
+"""A process has one end."""
+
+
+@dataclass(frozen=True)
+class WorkerControl:
+    """What one worker knows to be wanted; rank 0 alone looks for files."""
+
+    stop: Path
+    regroup: Path
+    rank: int
+    record: Record
+    """Of this worker's own journal."""
+
+    def wish(self) -> Wish:
+        if self.rank == 0 and self.stop.exists():
+            return Wish.STOP
+        if NOTICES.heard is not None:
+            notice = NOTICES.heard
+            self.record("GroupPreempted", rank=self.rank, node=platform.node(), by=notice.source, deadline=notice.deadline or None)
+            return Wish.LEAVE
+        if self.rank == 0 and self.regroup.exists():
+            return Wish.REGROUP
+        return Wish.GO_ON

@@ -19,17 +19,17 @@ from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
 from orchestrator.spec.job import JobSpec
 from orchestrator.stages.augmentation import augmentation_step, view_of
-from orchestrator.stages.engine import Engine, GroupWork
+from orchestrator.stages.engine import Elastic, Engine, GroupWork
 from orchestrator.stages.feed import Feed, FeedStart
 from orchestrator.stages.network import read_weights
 from orchestrator.stages.probe import fit_micro_batch
-from orchestrator.stages.stopping import StopFile, StopRequest
+from orchestrator.stages.stopping import StopRequest, WorkerControl
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import resume_position
 from orchestrator.training.distributed import world
 from orchestrator.training.loop import train_worker
 from orchestrator.training.loss import weigh_classes
-from orchestrator.training.work import TrainResult, TrainWork
+from orchestrator.training.work import TrainResult, TrainWork, Wish
 
 ATTEMPTS = 4
 """Starts of a worker group before a run that loses its workers gives up."""
@@ -42,6 +42,7 @@ class TrainSettings:
     work: TrainWork
     events: Path
     stop_file: Path
+    regroup_file: Path
 
 
 def train_model(
@@ -67,19 +68,22 @@ def train_model(
     )
     plan = fit_micro_batch(plan, work, folder, engine, journal)
     work = replace(work, plan=plan.train)
+    train = job.train
+    elastic = Elastic(folder.regroup_request, train.grow_after_s, train.wait_for_nodes_s) if plan.train.choices else None
     group = GroupWork(
         name="train",
         plan=plan.train,
         cluster=plan.cluster,
         run_one_worker=train_one_worker,
-        settings=TrainSettings(work, folder.events, folder.stop_request),
+        settings=TrainSettings(work, folder.events, folder.stop_request, folder.regroup_request),
         make_feed=partial(training_feed, job, plan, manifest, data, folder.checkpoints),
         storage=folder.attempts,
         saves_on_stop=True,
         repeats=plan.synthetic,
+        elastic=elastic,
     )
     result: TrainResult = engine.run_group(group, journal, stop, ATTEMPTS)
-    if result.stopped:
+    if result.ended_by is not Wish.GO_ON:
         raise Interrupted("stopped; a checkpoint of the last step is saved", f"orchestrator resume {folder.name}")
     if plan.synthetic:
         forget_model(folder)
@@ -126,7 +130,8 @@ def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> Train
     journal = Journal(settings.events, f"train-{rank}", "train")
     weights = settings.work.job.model.weights
     start = None if weights is None else partial(read_weights, weights)
-    return train_worker(settings.work, batches, StopFile(settings.stop_file), journal.record, start)
+    control = WorkerControl(settings.stop_file, settings.regroup_file, rank, journal.record)
+    return train_worker(settings.work, batches, control, journal.record, start)
 
 
 def require_device(device: str) -> None:

@@ -15,7 +15,9 @@ from ray import tune
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.durable import write_atomically, write_json
 from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.plan.batch import global_batch
 from orchestrator.plan.make import DataFacts, make_plan
+from orchestrator.plan.tune import with_trial_workers
 from orchestrator.plan.values import Plan, TunePlan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import EventFollower, Journal, read_events
@@ -55,7 +57,8 @@ class StudyWork:
         """The plan of one trial on its share of the cluster."""
         workers, shape = self.tune.workers, self.tune.shape
         facts = DataFacts(self.plan.fingerprint, self.plan.classes, self.plan.images)
-        one = job.model_copy(update={"train": job.train.model_copy(update={"workers": workers})})
+        batch = global_batch(job.train, self.plan.images["train"])
+        one = job.model_copy(update={"train": with_trial_workers(job.train, batch, workers)})
         if workers > 1:
             return make_plan(one, facts, shape, job.name)
         plan = make_plan(one, facts, self.plan.cluster, job.name)  # reads its shards itself: every CPU of its share is for computing

@@ -5,7 +5,7 @@ Intended behaviour; any difference is a bug:
 2. After an epoch: statistics are averaged, weights compared, validation images counted, the model written when it is the one to
    keep, and only then the checkpoint that says so.
 3. Killed anywhere and started again, the worker continues at the newest checkpoint and computes the same bits on the same machine.
-4. A wish to stop ends training after the current step, with a checkpoint of it.
+4. A wish to stop, or to be started again elsewhere, ends training after the current step, with a checkpoint of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestrator.training.models import count_parameters
 from orchestrator.training.timing import PARTS, shares
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import StartWeights, start_from
-from orchestrator.training.work import Control, Record, TrainResult, TrainWork
+from orchestrator.training.work import Control, Record, TrainResult, TrainWork, Wish
 
 PROGRESS_EVERY_S = 1.0
 
@@ -37,7 +37,7 @@ def train_worker(
         work: What to do.
         feed: This worker's micro-batches, from the position of the newest checkpoint on: for each epoch the training
             micro-batches of its steps, then its share of the validation batches.
-        control: Asked by rank 0 after every step.
+        control: Asked by every worker after every step.
         record: Writes events; called by rank 0 alone.
         start: Reads the weights to start from; asked when there is no checkpoint. Random ones when left out.
 
@@ -66,10 +66,10 @@ class _Loop:
         plan, trainer, started = self.work.plan, self.trainer, time.perf_counter()
         self._resume()
         while trainer.position.epoch < plan.epochs:
-            if not self._train_epoch():
-                position = trainer.position
-                self.record("TrainingStopped", epoch=position.epoch, step=position.step, global_step=position.global_step)
-                return TrainResult(stopped=True, best_epoch=trainer.best_epoch, best_accuracy=trainer.best_accuracy)
+            if wish := self._train_epoch():
+                position, why = trainer.position, wish.name.lower()
+                self.record("TrainingStopped", epoch=position.epoch, step=position.step, global_step=position.global_step, wish=why)
+                return TrainResult(ended_by=wish, best_epoch=trainer.best_epoch, best_accuracy=trainer.best_accuracy)
         self.record(
             "TrainingFinished",
             epochs=plan.epochs,
@@ -77,7 +77,7 @@ class _Loop:
             best_validation_accuracy=trainer.best_accuracy,
             seconds=round(time.perf_counter() - started, 1),
         )
-        return TrainResult(stopped=False, best_epoch=trainer.best_epoch, best_accuracy=trainer.best_accuracy)
+        return TrainResult(ended_by=Wish.GO_ON, best_epoch=trainer.best_epoch, best_accuracy=trainer.best_accuracy)
 
     def _resume(self) -> None:
         checkpoint = self.store.newest()
@@ -100,8 +100,8 @@ class _Loop:
             resumed_from_step=self.trainer.position.global_step,
         )
 
-    def _train_epoch(self) -> bool:
-        """Train the rest of an epoch; False when somebody asked to stop before its end."""
+    def _train_epoch(self) -> Wish:
+        """Train the rest of an epoch; the wish that ended it before its end."""
         plan, trainer = self.work.plan, self.trainer
         self.watch = trainer.start_watch()
         self.shown_at, self.shown = time.perf_counter(), (trainer.position.step, self.watch.seconds())
@@ -114,14 +114,14 @@ class _Loop:
             if stop or (save and trainer.position.step < plan.steps_per_epoch):
                 self._save(trainer.position)
             if stop:
-                return False
+                return stop
         self._end_epoch(images=(plan.steps_per_epoch - first) * plan.micro_batches * plan.micro_batch_rows)
-        return True
+        return Wish.GO_ON
 
-    def _agree(self, loss: float) -> tuple[bool, bool]:
-        """What all workers do next; rank 0 knows the clock and the wish to stop, each knows its own loss."""
+    def _agree(self, loss: float) -> tuple[Wish, bool]:
+        """What all workers do next, and whether they save; rank 0 knows the clock, each knows its own loss and what is wanted of it."""
         due = self.leads and time.perf_counter() - self.saved_at >= self.work.job.train.checkpoint_s
-        wish = self.leads and self.control.stop_requested()
+        wish = self.control.wish()
         with self.watch.measure("sync"):
             stop, save, broken = all_reduce_max([int(wish), int(due), int(not math.isfinite(loss))], self.trainer.device)
         if broken:
@@ -129,7 +129,7 @@ class _Loop:
             newest = self.store.position().global_step
             where = f"after step {position.step} of epoch {position.epoch + 1}"
             raise TrainingError(f"the loss is not finite {where}", f"lower train.lr; the checkpoint of step {newest} is from before")
-        return bool(stop), bool(save)
+        return Wish(stop), bool(save)
 
     def _end_epoch(self, images: int) -> None:
         trainer, epoch = self.trainer, self.trainer.position.epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +15,23 @@ Record = Callable[..., None]
 """`record("CheckpointSaved", step=10)` writes an event."""
 
 
-class Control(Protocol):
-    """Asked by rank 0 after every step."""
+class Wish(IntEnum):
+    """What is wanted of the workers after a step; of several wishes the largest counts. All but `GO_ON` end it with a checkpoint."""
 
-    def stop_requested(self) -> bool:
-        """Somebody wants the workers to save and stop."""
+    GO_ON = 0
+    REGROUP = 1
+    """The group is started again with another number of workers."""
+    LEAVE = 2
+    """A worker's machine is taken away: the group is started again elsewhere."""
+    STOP = 3
+    """The user wants to stop."""
+
+
+class Control(Protocol):
+    """Asked by every worker after every step."""
+
+    def wish(self) -> Wish:
+        """What this worker knows to be wanted."""
         ...
 
 
@@ -55,8 +68,8 @@ class TrainWork:
 class TrainResult:
     """How training ended."""
 
-    stopped: bool
-    """On request, before the last epoch."""
+    ended_by: Wish
+    """Why it ended before the last epoch; `GO_ON` where it did not."""
     best_epoch: int
     best_accuracy: float | None
     """On the validation images; absent when there are none."""

@@ -55,6 +55,9 @@ RUN = [
     *[step(11.0 + place, place) for place in range(8)],
     event(20.0, "train", "EpochFinished", epoch=0, **EPOCH),
     event(20.1, "train", "CheckpointRejected", name="step-00000040", reason="hash differs"),
+    event(20.2, "train", "GroupPreempted", rank=1, node="spot-7", by="drain", deadline=1790000000.0),
+    event(25.0, "train", "NodesRanShort", missing="0 CPUs are left", wait_s=600.0),
+    event(25.9, "train", "GroupResized", from_workers=2, to_workers=1, why="the cluster has 1 node"),
     event(26.0, "train", "AttemptStarted", attempt=2, workers=1),
     step(31.5, 3, epoch=1),
     event(40.0, "train", "TrainingFinished", epochs=2, best_epoch=1, best_validation_accuracy=0.87, seconds=30.0),
@@ -74,6 +77,9 @@ train: started
 train: epoch 1/2, step 4/40, loss 0.432, 2,098 images/s, waiting for data 3%, 1 min 03 s left
 train: epoch 1/2, loss 0.410, accuracy 85.2%, validation accuracy 86.0%, 2,098 images/s, 26.1 s
 train: checkpoint step-00000040 not used, hash differs
+train: worker 1 on spot-7 has to go (drain), saving
+train: 0 CPUs are left, waiting up to 10 min 00 s
+train: from 2 to 1 worker, the cluster has 1 node
 train: attempt 2 with 1 worker
 train: epoch 2/2, step 3/40, loss 0.432, validation accuracy 86.0%, 2,098 images/s, waiting for data 3%, 1 min 03 s left
 train: done in 30.1 s, best validation accuracy 87.0%

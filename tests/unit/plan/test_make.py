@@ -125,5 +125,5 @@ def test_what_is_left_of_a_cluster_trains_the_same_steps() -> None:
     assert (on_cpus.worker_cpus, left.workers, left.worker_cpus) == (1.0, 2, 0.5)
     assert left.micro_batches == on_cpus.micro_batches
     assert refit(on_gpus, ClusterShape(cpus=16, gpus=7)).workers == 4
-    with pytest.raises(ClusterError, match="16 CPUs and 0 GPUs are left of the cluster, too little to go on"):
+    with pytest.raises(ClusterError, match="16 CPUs and 0 GPUs are left of the cluster, too little to go on; 1 GPU is needed"):
         refit(on_gpus, ClusterShape(cpus=16, gpus=0))

@@ -34,6 +34,7 @@ def test_the_names_of_the_folder_are_those_that_other_programs_rely_on() -> None
         folder.report_json: "report.json",
         folder.report_html: "report.html",
         folder.stop_request: "stop",
+        folder.regroup_request: "regroup",
     }
     assert {str(path.relative_to("runs/x")): name for path, name in files.items()} == {name: name for name in files.values()}
     assert folder.name == "x"

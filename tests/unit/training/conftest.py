@@ -16,7 +16,7 @@ from orchestrator.spec.job import DataSpec, EvaluateSpec, ImageSpec, JobSpec
 from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.train import TrainSpec
 from orchestrator.training.batch import Batch, Phase
-from orchestrator.training.work import TrainWork
+from orchestrator.training.work import TrainWork, Wish
 
 STEPS, ROWS, EPOCHS, VALIDATION = 4, 8, 3, 6
 
@@ -64,14 +64,15 @@ def make_work(
 
 @dataclass
 class StopAfter:
-    """Asks to stop after some steps."""
+    """Wants training to end after some steps."""
 
     steps: int
+    then: Wish = Wish.STOP
     asked: int = 0
 
-    def stop_requested(self) -> bool:
+    def wish(self) -> Wish:
         self.asked += 1
-        return self.asked >= self.steps
+        return self.then if self.asked >= self.steps else Wish.GO_ON
 
 
 NEVER = 10**9

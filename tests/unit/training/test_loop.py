@@ -15,13 +15,13 @@ from orchestrator.errors import StorageError, TrainingError
 from orchestrator.training.checkpoint import START, CheckpointStore, Position, resume_position
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
-from orchestrator.training.work import TrainWork
+from orchestrator.training.work import TrainWork, Wish
 
 
 def train(work: TrainWork, events: Events, stop_after: int = NEVER) -> bool:
     """Train from where the checkpoints stand; True when it was stopped before the end."""
     position = resume_position(work.checkpoints)
-    return train_worker(work, make_feed(position.epoch, position.step), StopAfter(stop_after), events).stopped
+    return train_worker(work, make_feed(position.epoch, position.step), StopAfter(stop_after), events).ended_by is Wish.STOP
 
 
 def final_weights(work: TrainWork) -> dict[str, torch.Tensor]:
@@ -107,7 +107,7 @@ def test_a_finished_run_does_nothing(tmp_path: Path, events: Events) -> None:
     train(work, events)
     before = final_weights(work)
     assert resume_position(work.checkpoints).epoch == EPOCHS
-    assert not train_worker(work, iter(()), StopAfter(NEVER), events).stopped
+    assert train_worker(work, iter(()), StopAfter(NEVER), events).ended_by is Wish.GO_ON
     assert_same(final_weights(work), before)
 
 

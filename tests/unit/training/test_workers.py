@@ -29,6 +29,7 @@ from orchestrator.training.loop import train_worker
 from orchestrator.training.models import build_model
 from orchestrator.training.timing import Stopwatch
 from orchestrator.training.weights import StartWeights
+from orchestrator.training.work import Wish
 
 MEETINGS: list[dist.Store] = []
 """Where this process meets the other workers of its group."""
@@ -109,6 +110,16 @@ def resume_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
             dist.barrier()
             feed = make_feed(position.epoch, position.step, micro_batches=workers, rank=rank, workers=workers)
             train_worker(work, feed, StopAfter(stop), Events())
+    leave()
+
+
+def leave_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    """Only the last rank hears that it has to go."""
+    join(rank, workers, meeting)
+    work = make_work(place, workers=workers, norm="group")
+    control = StopAfter(3 if rank == workers - 1 else NEVER, then=Wish.LEAVE)
+    result = train_worker(work, make_feed(micro_batches=workers, rank=rank, workers=workers), control, Events())
+    (place / f"ended-{rank}").write_text(result.ended_by.name)
     leave()
 
 
@@ -200,6 +211,13 @@ def spawn(target: Any, workers: int, place: Path) -> None:
     place.mkdir(exist_ok=True)
     meeting = Path(tempfile.mkdtemp(dir=place)) / "meeting"
     mp.spawn(target, (workers, meeting, place), nprocs=workers)
+
+
+def test_a_notice_to_any_worker_ends_training_on_all(tmp_path: Path) -> None:
+    """Rank 1 alone has to go: both end after the same step, with a checkpoint of it."""
+    spawn(leave_rank, 2, tmp_path / "two")
+    assert [(tmp_path / "two" / f"ended-{rank}").read_text() for rank in (0, 1)] == ["LEAVE", "LEAVE"]
+    assert resume_position(tmp_path / "two" / "checkpoints").global_step == 3
 
 
 def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
