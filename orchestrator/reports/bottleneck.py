@@ -64,13 +64,13 @@ def name_limit(report: RunReport) -> str:
 
 def epoch_shares(epochs: Sequence[EpochReport]) -> Shares | None:
     """`None` while no epoch was measured."""
-    measured = without_first([epoch for epoch in epochs if epoch.wait_s is not None and epoch.compute_s is not None])
+    measured = _without_first([epoch for epoch in epochs if epoch.wait_s is not None and epoch.compute_s is not None])
     parts = {field.name: sum(getattr(epoch, f"{field.name}_s") or 0.0 for epoch in measured) for field in fields(Shares)}
     total = max(sum(epoch.seconds or 0.0 for epoch in measured), sum(parts.values()))
     return Shares(**{name: seconds / total for name, seconds in parts.items()}) if total > 0 else None
 
 
-def without_first(epochs: Sequence[EpochReport]) -> Sequence[EpochReport]:
+def _without_first(epochs: Sequence[EpochReport]) -> Sequence[EpochReport]:
     """The epochs that speak for the others."""
     return epochs[1:] if len(epochs) >= EPOCHS_TO_LEAVE_OUT_FIRST else epochs
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from statistics import median
 
-from orchestrator.reports.bottleneck import without_first
 from orchestrator.reports.fields import visible
 from orchestrator.reports.values import RunReport
 from orchestrator.units import format_count
@@ -13,12 +12,12 @@ SYNTHETIC_NOTE = "synthetic: every step took one batch from memory; this run mea
 
 
 def training_speed(report: RunReport) -> float | None:
-    """Images per second over whole epochs, validation included: the median of those that speak for the others.
+    """Images per second over whole epochs, validation included: the median of all but the first, if there are others.
 
-    An epoch that was resumed after its last step has no images, and says nothing.
+    The first holds the start of the workers and of the feed; an epoch that was resumed after its last step has no images.
     """
-    speeds = [epoch.images_per_s for epoch in without_first(report.epochs) if epoch.images_per_s]
-    return median(speeds) if speeds else None
+    speeds = [epoch.images_per_s for epoch in report.epochs if epoch.images_per_s]
+    return median(speeds[1:] or speeds) if speeds else None
 
 
 def ceiling_line(ceiling: RunReport, real: RunReport | None) -> str:

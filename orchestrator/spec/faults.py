@@ -62,7 +62,12 @@ def _missing(path: KeyPath) -> Iterator[Fault]:
 
 
 def _words(path: KeyPath, errors: Sequence[PydanticError]) -> str:
-    """One sentence; several errors are the branches of a union, of which a broken bound or a sentence of ours says most."""
+    """One sentence; several errors are the branches of a union, of which the one that came farthest says most.
+
+    Among those, a broken bound or a sentence of ours.
+    """
+    depth = max(len(error["loc"]) for error in errors)
+    errors = [error for error in errors if len(error["loc"]) == depth]
     first = next((error for error in errors if error["type"] in (*BOUNDS, "value_error")), errors[0])
     kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":

@@ -122,7 +122,7 @@ class ModelSpec(Section):
         return self.freeze not in ("none", ())
 
     def has_small_stem(self, image_size: int) -> bool:
-        """Whether the first layers keep the resolution of images of this side, in pixels."""
+        """Whether the first layers are those for small images, of a side in pixels."""
         if self.stem == "auto":
             return image_size <= SMALL_SIDE or self.name in RESNETS[:2]
         return self.stem == "small"

@@ -23,7 +23,8 @@ def read_weights(source: str) -> StartWeights:
     try:
         return parse_weights(read_file("", os.fsencode(source)), source)
     except FileNotFoundError as error:
-        raise TrainingError(f"there is no file of weights {source}", "model.weights is seen from the folder of the job file") from error
+        advice = "a path is seen from the folder of the job file, on the command line from the working directory"
+        raise TrainingError(f"there is no file of weights {source}", advice) from error
 
 
 def examine_network(job: JobSpec, num_classes: int, where: str, checkpoints: Path) -> ModelFacts | None:
@@ -45,6 +46,7 @@ def examine_network(job: JobSpec, num_classes: int, where: str, checkpoints: Pat
         if spec.entry is not None:
             return None
         image = job.data.image
-        return model_facts(spec, weights, num_classes=num_classes, in_channels=image.channels, image_size=image.size)
+        sizes = {"num_classes": num_classes, "in_channels": image.channels, "image_size": image.size}
+        return model_facts(spec, weights, **sizes, layer_decay=job.train.layer_decay)
     except (TrainingError, DataError) as error:
         raise PlanError((Problem(f"{where}  model", error.message),), error.next_step) from error

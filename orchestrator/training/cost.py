@@ -12,6 +12,7 @@ from orchestrator.errors import TrainingError
 from orchestrator.plan.values import ModelFacts
 from orchestrator.spec.model import ModelSpec
 from orchestrator.training.freeze import freeze_layers
+from orchestrator.training.groups import parameter_groups
 from orchestrator.training.models import build_model, check_logits, count_parameters
 from orchestrator.training.weights import StartWeights, new_head
 
@@ -19,16 +20,20 @@ IMAGES = 2
 """Images that are counted; batch normalisation does not take one alone."""
 
 
-def model_facts(spec: ModelSpec, weights: StartWeights | None, *, num_classes: int, in_channels: int, image_size: int) -> ModelFacts:
+def model_facts(
+    spec: ModelSpec, weights: StartWeights | None, *, num_classes: int, in_channels: int, image_size: int, layer_decay: float = 1.0
+) -> ModelFacts:
     """Build a network without storage, and count.
 
     Raises:
-        TrainingError: The network cannot be had, does not take such images, its weights do not fit, or nothing of it is trained.
+        TrainingError: The network cannot be had, does not take such images, its weights do not fit, nothing of it is trained, or its
+            layers are to learn at rates of their own and it does not tell them.
     """
     with torch.device("meta"):
         model = build_model(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     head = new_head(model, weights, num_classes) if weights else ""
     still = freeze_layers(model, spec, num_classes)
+    groups = parameter_groups(model, weight_decay=0.0, layer_decay=layer_decay)
     model.train()
     for module in still:
         module.eval()
@@ -44,7 +49,7 @@ def model_facts(spec: ModelSpec, weights: StartWeights | None, *, num_classes: i
         ) from error
     return ModelFacts(
         parameters=count_parameters(model),
-        trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        trained=sum(parameter.numel() for group in groups for parameter in group["params"]),
         state_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         image_flops=flops // IMAGES,
         image_bytes=kept // IMAGES,

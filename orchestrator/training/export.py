@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import StorageError, TrainingError
@@ -27,13 +28,18 @@ def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[
     Raises:
         StorageError: The storage is full or does not take the files.
     """
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in unwrap(model).state_dict().items()})
+    content = save({name: _alone(tensor) for name, tensor in unwrap(model).state_dict().items()})
     write_json(folder / "labels.json", list(classes))
     write_json(folder / "preprocess.json", preprocess)
     write_atomically(folder / WEIGHTS, content)
     sizes = {"num_classes": len(classes), "in_channels": preprocess["channels"], "image_size": preprocess["size"]}
     facts = spec.model_dump(mode="json", include=BUILT_FROM | {"weights"}, exclude_none=True) | sizes
     write_json(folder / "model.json", facts | {"weights_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A copy on the CPU: safetensors does not take tensors that share memory, as those of layers that share their weights do."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,19 +43,22 @@ def parse_weights(content: bytes, source: str) -> StartWeights:
     """The tensors in a file, on the CPU: safetensors, or what `torch.save` has written. Nothing in the file is run.
 
     Raises:
-        TrainingError: It is neither, is damaged, or holds more than tensors.
+        TrainingError: It is neither, is damaged, or holds more than finite tensors.
     """
     try:
         found = (
             load(content) if _is_safetensors(content) else _unpack(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         )
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle fails in as many ways as there are instructions in it
         advice = "store the tensors alone: safetensors.torch.save_file(model.state_dict(), PATH)"
         raise TrainingError(f"{source} is no file of weights, or damaged, or holds more than tensors: {_reason(error)}", advice) from error
-    if not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        strays = [str(name) for name, tensor in found.items() if not isinstance(tensor, Tensor)]
+    strays = [str(name) for name, tensor in found.items() if not (isinstance(name, str) and _is_dense(tensor))]
+    if strays or not found:
         raise TrainingError(f"{source} holds no weights by name: {_listed(strays) or 'nothing'}", "store model.state_dict()")
-    if all(str(name).startswith(WRAPPER) for name in found):
+    broken = [name for name, tensor in found.items() if not bool(torch.isfinite(tensor.float()).all())]
+    if broken:
+        raise TrainingError(f"{source} holds weights that are not finite: {_listed(broken)}", "take an earlier checkpoint of that training")
+    if all(name.startswith(WRAPPER) for name in found):
         found = {name.removeprefix(WRAPPER): tensor for name, tensor in found.items()}
     return StartWeights(source, hashlib.sha256(content).hexdigest(), found)
 
@@ -66,9 +68,13 @@ def _reason(error: Exception) -> str:
     called = CALLED.search(str(error))
     if called:
         return f"it would call {called[1]}"
-    if isinstance(error, pickle.UnpicklingError | EOFError):
-        return "it cannot be read as tensors"
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_SHOWN]
+    if isinstance(error, SafetensorError | RuntimeError):
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_SHOWN]
+    return "it cannot be read as tensors"
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def _is_safetensors(content: bytes) -> bool:
@@ -97,7 +103,7 @@ def new_head(model: nn.Module, weights: StartWeights, num_classes: int) -> str:
     head = head_of(model, num_classes) if faults else ""
     outside = [fault for name, fault in faults.items() if not below(name, head)] if head else list(faults.values())
     if outside:
-        advice = "name the network of the file under model.name, with its stem, norm and image size"
+        advice = "name the network of the file under model.name with its stem and norm, and give data.image its size and channels"
         raise TrainingError(f"{weights.source} does not fit the network: {_listed(outside)}", advice)
     if not faults:
         return ""
@@ -108,7 +114,7 @@ def new_head(model: nn.Module, weights: StartWeights, num_classes: int) -> str:
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
     """Name of each parameter that cannot be taken over: what is wrong with it."""
     missing = {name: f"{name} is missing" for name in own if name not in given and not name.endswith(COUNTER)}
-    unknown = {name: f"{name} is unknown" for name in given if name not in own}
+    unknown = {name: f"{name} is unknown" for name in sorted(given) if name not in own}
     shapes = {name: (tuple(given[name].shape), tuple(tensor.shape)) for name, tensor in own.items() if name in given}
     misshaped = {name: f"{name} is {found}, not {wanted}" for name, (found, wanted) in shapes.items() if found != wanted}
     return missing | unknown | misshaped

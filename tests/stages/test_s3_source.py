@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -19,7 +20,8 @@ from orchestrator.dataset.sources import storage
 from orchestrator.dataset.sources.find import list_images
 from orchestrator.dataset.sources.read import read_images
 from orchestrator.dataset.units import ListedImage
-from orchestrator.errors import DataError, JobError
+from orchestrator.errors import DataError, JobError, PlanError
+from orchestrator.record.journal import read_events
 from orchestrator.testing import write_bad_images
 
 Make = Callable[..., Workshop]
@@ -48,6 +50,19 @@ def test_a_bucket_gives_the_shards_of_the_folder(make_workshop: Make, s3_server:
     local.run(in_process=True, until="prepare")
     remote.run(f"data.source={address}", in_process=True, until="prepare")
     assert shards_of(remote) == shards_of(local)
+
+
+def test_training_starts_from_weights_in_a_bucket(make_workshop: Make, s3_server: S3Server) -> None:
+    """An address is as good as a path; one that leads nowhere is said before anything starts."""
+    workshop = make_workshop()
+    trained = workshop.run(in_process=True, until="train").folder.weights.read_bytes()
+    s3_server.create_bucket("nets")
+    address = s3_server.put("nets", "shapes/net.safetensors", trained)
+    started = workshop.run(f"model.weights={address}", in_process=True, until="train").folder
+    (loaded,) = (event for event in read_events(started.events) if event["event"] == "WeightsLoaded")
+    assert (loaded["source"], loaded["sha256"]) == (address, hashlib.sha256(trained).hexdigest())
+    with pytest.raises(PlanError, match=r"there is no file of weights s3://nets/other\.safetensors"):
+        workshop.run("model.weights=s3://nets/other.safetensors", in_process=True, until="train")
 
 
 def test_a_manifest_in_a_bucket_names_images_anywhere(make_workshop: Make, s3_server: S3Server) -> None:

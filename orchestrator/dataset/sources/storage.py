@@ -65,7 +65,7 @@ def open_address(address: str) -> tuple[fs.FileSystem, str]:
         system, base = _file_system(f"{scheme}://{host}/{mark}{options}")
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"cannot open {address}: {reason}", "name a local folder, or an address such as s3://BUCKET/FOLDER") from error
+        raise DataError(f"cannot open {address}: {reason}", "name a local path, or an address such as s3://BUCKET/PATH") from error
     return system, f"{base.rstrip('/')}/{inside}" if host else slash + inside
 
 

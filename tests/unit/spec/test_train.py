@@ -53,6 +53,8 @@ def test_the_whole_recipe_survives_being_resolved(tmp_path: Path) -> None:
         ("{micro_batch: all}", "train.micro_batch: must be a whole number or auto"),
         ("{class_weights: even}", "train.class_weights: must be none or balanced or a section with keys"),
         ("{class_weights: {cat: -1}}", "train.class_weights: must be at least 0, not -1"),
+        ("{class_weights: {cat: much}}", 'train.class_weights: must be a number, not "much"'),
+        ("{class_weights: {cat: .inf}}", "train.class_weights: must be a finite number, not inf"),
         ("{ema: 1.0}", "train.ema: must be less than 1"),
         ("{drops: 0.5}", "train.drops: must be a list"),
         ("{precision: half}", "train.precision: must be auto, fp32, bf16 or fp16"),

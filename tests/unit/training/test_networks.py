@@ -17,6 +17,8 @@ import torch
 from orchestrator.entry import import_function
 from orchestrator.errors import TrainingError
 from orchestrator.spec.model import NETWORKS, ModelSpec
+from orchestrator.training.cost import model_facts
+from orchestrator.training.export import load_model, write_model
 from orchestrator.training.models import build_model, count_parameters, head_of
 from orchestrator.training.vit import patch_size
 
@@ -171,6 +173,18 @@ def fails(num_classes, in_channels):
 
 def large(num_classes, in_channels):
     return torch.nn.Conv2d(in_channels, num_classes, 64)
+
+class Shared(Net):
+    def __init__(self, classes, channels):
+        super().__init__(classes, channels)
+        self.again = torch.nn.Linear(4, classes)
+        self.again.weight = self.classifier.weight
+
+    def forward(self, x):
+        return super().forward(x) + self.again(self.stem(x).amax((2, 3)))
+
+def shared(num_classes, in_channels):
+    return Shared(num_classes, in_channels)
 """
 
 
@@ -180,6 +194,15 @@ def test_a_function_of_the_users_builds_the_network(write: Write) -> None:
     model = build(entry="own_networks:build", kwargs={"width": 9}, channels=1)
     assert model.training
     assert model.stem.weight.shape == (9, 1, 3, 3)  # type: ignore[union-attr]
+
+
+def test_layers_may_share_their_weights(write: Write, tmp_path: Path) -> None:
+    """The model folder gives back a network that says the same."""
+    write("own_networks", OWN)
+    spec, images = ModelSpec(entry="own_networks:shared"), torch.rand(2, 3, 32, 32)
+    model = build(entry="own_networks:shared").eval()
+    write_model(tmp_path / "model", model, spec, tuple("abcdefg"), {"channels": 3, "size": 32})
+    assert torch.equal(load_model(tmp_path / "model")[0].eval()(images), model(images))
 
 
 @pytest.mark.parametrize(
@@ -279,6 +302,15 @@ def test_a_zoo_that_fails_is_one_error_that_names_it(write: Write, package: str,
     write(package, code)
     with pytest.raises(TrainingError, match=found):
         build(name=name)
+
+
+def test_a_zoo_that_does_not_tell_its_layers_is_found_out_by_the_plan(write: Write) -> None:
+    """`train.layer_decay` needs them: said before anything starts, not by the workers."""
+    write("timm", TIMM)
+    sizes = {"num_classes": 7, "in_channels": 3, "image_size": 32}
+    with pytest.raises(TrainingError, match=r"train\.layer_decay: the network does not tell its layers"):
+        model_facts(ModelSpec(name="timm:tiny"), None, **sizes, layer_decay=0.75)
+    assert model_facts(ModelSpec(name="timm:tiny"), None, **sizes).trained == 4 * 27 + 4 + 7 * 4 + 7
 
 
 def test_torchvision_takes_colour_alone(write: Write) -> None:

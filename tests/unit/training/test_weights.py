@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -126,12 +127,31 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (saved([torch.zeros(1)]), "holds no weights by name: list"),
         (saved({"x": torch.zeros(1), "epoch": 3}), "holds no weights by name: epoch"),
         (saved({}), "holds no weights by name: nothing"),
+        (saved({7: torch.zeros(1)}), "holds no weights by name: 7"),
+        (saved({"x": torch.eye(2).to_sparse()}), "holds no weights by name: x"),
+        (save({"x": torch.tensor([1.0, float("nan")]), "y": torch.zeros(1)}), "holds weights that are not finite: x\n"),
     ],
 )
 def test_what_holds_no_weights_is_refused(content: bytes, found: str) -> None:
-    """Empty, a web page, cut, or something else."""
+    """Empty, a web page, cut, something else, or what no training can start from."""
     with pytest.raises(TrainingError, match=found):
         parse_weights(content, "net.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_file_is_one_error_wherever_it_is_damaged(zipped: bool) -> None:
+    """Of bytes changed by chance in what tells tensors from one another, each gives weights or says that there are none."""
+    buffer, rng, refused = io.BytesIO(), np.random.default_rng(2), 0
+    torch.save({"x": torch.zeros(2), "y": torch.ones(3)}, buffer, _use_new_zipfile_serialization=zipped)
+    for _ in range(300):
+        content = bytearray(buffer.getvalue())
+        for place in rng.integers(len(content), size=2).tolist():
+            content[place] = int(rng.integers(256))
+        try:
+            parse_weights(bytes(content), "net.pt")
+        except TrainingError:
+            refused += 1
+    assert 0 < refused < 300
 
 
 def test_weights_of_another_precision_are_converted() -> None:
