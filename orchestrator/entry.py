@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from functools import cache
@@ -13,6 +14,8 @@ from typing import Any
 from orchestrator.errors import TrainingError
 
 Function = Callable[..., Any]
+INSTALLED, LIBRARIES = "site-packages", ("torch", "numpy", "ray")
+"""The folder of installed packages, and those in it that nobody looks for mistakes in."""
 
 
 @cache
@@ -40,8 +43,17 @@ def import_function(entry: str, role: str) -> Function:
     return function  # type: ignore[no-any-return]  # checked by calling it
 
 
-def described(error: Exception) -> str:
-    """The error and the line it comes from, as one line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def described(error: BaseException) -> str:
+    """The error and the line it comes from, as one line: the user's that led to it, where there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if _is_users(frame.filename)), frames[-1] if frames else None)
     said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
-    return f"{said} ({frame.filename}:{frame.lineno})"
+    return f"{said} ({frame.filename}:{frame.lineno})" if frame else said
+
+
+def _is_users(file: str) -> bool:
+    """Whether the user may have written it."""
+    _, installed, package = file.rpartition(f"/{INSTALLED}/")
+    if installed:
+        return package.partition("/")[0] not in LIBRARIES
+    return not file.startswith((f"{Path(__file__).parent}/", f"{sysconfig.get_path('stdlib')}/", "<"))

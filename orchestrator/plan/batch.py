@@ -15,6 +15,8 @@ from orchestrator.units import format_count
 AUTO_BATCH = 256
 AUTO_STEPS_MIN = 16
 """Steps of an epoch below which `batch: auto` takes fewer images."""
+TOO_LARGE = "lower data.image.size, or take a smaller model"
+"""What is left to do when one image does not fit the memory."""
 USUAL_RATES = {"sgd": (2e-4, 2e-3), "adamw": (5e-7, 1e-5)}
 """Learning rate for one image of the batch, from which results are seldom far apart: 0.1 for 256 with SGD (Goyal et al. 2017,
 arXiv:1706.02677), 1e-3 for 1,024 with AdamW (Touvron et al. 2020, arXiv:2012.12877), and what is near."""
@@ -67,6 +69,15 @@ def micro_batch_choices(spec: TrainSpec, plan: TrainPlan) -> tuple[int, ...]:
     """The sizes, in ascending order, in which any number of workers can share a step; images that are mixed need a partner."""
     share = plan.micro_batches * plan.micro_batch_rows // plan.parts
     return tuple(rows for rows in range(2 if spec.mixes else 1, share + 1) if share % rows == 0)
+
+
+def lighter_micro_batch(spec: TrainSpec, plan: TrainPlan) -> str:
+    """What takes about half the memory and leaves the steps as they are, or what else there is to do."""
+    fewer = [rows for rows in micro_batch_choices(spec, plan) if 2 * rows <= plan.micro_batch_rows]
+    if not fewer:
+        return TOO_LARGE
+    batch = plan.micro_batches * plan.micro_batch_rows
+    return f"train.micro_batch={fewer[-1]} instead of {plan.micro_batch_rows} takes less at a time and keeps the batch of {batch}"
 
 
 def describe_rate(spec: TrainSpec, batch: int) -> Decision:

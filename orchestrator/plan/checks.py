@@ -61,9 +61,13 @@ def micro_batches_make_up_the_batch(question: Question) -> str | None:
     return f"train.micro_batch={rows} does not divide {whose}; train.micro_batch={fits} would work"
 
 
-def class_weights_name_classes(question: Question) -> str | None:
+def class_weights_count_classes(question: Question) -> str | None:
     weights = question.job.train.class_weights
-    unknown = [] if isinstance(weights, str) else sorted(set(weights) - set(question.classes))
+    if isinstance(weights, str):
+        return None
+    if question.classes and not any(weights.get(name, 1.0) for name in question.classes):
+        return "train.class_weights gives every class the weight 0, so nothing is learned; give the classes that count a positive one"
+    unknown = sorted(set(weights) - set(question.classes))
     if not unknown:
         return None
     known = ", ".join(question.classes[:CLASSES_SHOWN]) + (", ..." if len(question.classes) > CLASSES_SHOWN else "")
@@ -99,7 +103,7 @@ RULES: tuple[Rule, ...] = (
     batch_divides_among_workers,
     micro_batches_make_up_the_batch,
     mixed_images_have_partners,
-    class_weights_name_classes,
+    class_weights_count_classes,
     every_worker_has_a_gpu,
     ray_data_has_a_cpu,
 )

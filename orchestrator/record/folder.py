@@ -8,6 +8,11 @@ from pathlib import Path
 from orchestrator.errors import RunNotFound
 
 
+def numbered(folder: Path, name: str) -> Path:
+    """A place that nothing of an earlier start stands at: the next of `name-1`, `name-2`, ..."""
+    return folder / f"{name}-{sum(1 for _ in folder.glob(f'{name}-*')) + 1}"
+
+
 @dataclass(frozen=True)
 class Root:
     """The folder that holds `runs/` and `data/`."""

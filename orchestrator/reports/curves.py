@@ -20,23 +20,29 @@ class Curves:
 
     epochs: tuple[EpochReport, ...]
     points: tuple[ProgressPoint, ...]
+    skipped: frozenset[int]
+    """Global steps that were left out."""
 
 
 def fold_curves(events: Sequence[Event], steps_per_epoch: int | None) -> Curves:
     """`steps_per_epoch` is the plan's; without it, it is taken from the events."""
     epochs: dict[int, EpochReport] = {}
     points: dict[int, ProgressPoint] = {}
+    skipped: set[int] = set()
     for event in events:
         if event["event"] == "TrainingStarted":
             resumed_from = whole(event, "resumed_from_step") or 0
             points = {step: point for step, point in points.items() if step <= resumed_from}
+            skipped = {step for step in skipped if step <= resumed_from}
             epochs = {epoch: value for epoch, value in epochs.items() if steps_per_epoch is None or epoch * steps_per_epoch <= resumed_from}
         elif event["event"] == "Progress" and (step := whole(event, "global_step")) is not None:
             points[step] = _progress_point(event, step)
             steps_per_epoch = whole(event, "steps_per_epoch") or steps_per_epoch
+        elif event["event"] == "StepSkipped" and (step := whole(event, "global_step")) is not None:
+            skipped.add(step)
         elif event["event"] == "EpochFinished" and (epoch := epoch_number(event)) is not None:
             epochs[epoch] = _epoch_report(event, epoch)
-    return Curves(tuple(epochs[epoch] for epoch in sorted(epochs)), tuple(points[step] for step in sorted(points)))
+    return Curves(tuple(epochs[epoch] for epoch in sorted(epochs)), tuple(points[step] for step in sorted(points)), frozenset(skipped))
 
 
 def _epoch_report(event: Event, epoch: int) -> EpochReport:
@@ -87,6 +93,8 @@ def fold_training(events: Sequence[Event], curves: Curves, planned_epochs: int |
         best_validation_accuracy=best.validation_accuracy if best else None,
         checkpoints=sum(event["event"] == "CheckpointSaved" for event in events),
         weights_verified=len({event.get("epoch") for event in events if event["event"] == "WeightsVerified"}),
+        skipped_steps=len(curves.skipped),
+        hung_workers=sum(event["event"] == "WorkerHung" and event.get("stage") == "train" for event in events),
         rejected_checkpoints=tuple(
             (text(event, "name"), text(event, "reason")) for event in events if event["event"] == "CheckpointRejected"
         ),

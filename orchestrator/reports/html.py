@@ -220,6 +220,8 @@ def training_facts(report: RunReport) -> tuple[Fact, ...]:
         ("checkpoints", f"{training.checkpoints}", training.checkpoints > 0),
         ("weights verified equal", format_count(training.weights_verified, "time"), training.weights_verified > 0),
         ("worker group starts", f"{training.attempts}", training.attempts > 1),
+        ("hung workers", f"{training.hung_workers}", training.hung_workers > 0),
+        ("steps left out, not finite", f"{training.skipped_steps}", training.skipped_steps > 0),
         ("run starts", f"{report.starts}", report.starts > 1),
     )
     return tuple(Fact(name, value) for name, value, is_known in known if is_known)

@@ -71,6 +71,12 @@ def _fault(event: Event, stage: str) -> str:
     attempt = whole(event, "attempt") or 1
     if event["event"] == "CheckpointRejected":
         return f"{stage}: checkpoint {visible(text(event, 'name'))} not used, {visible(text(event, 'reason'))}"
+    if event["event"] == "StepSkipped":
+        return f"{stage}: step {whole(event, 'step')} of epoch {epoch_number(event)} left out, {visible(text(event, 'reason'))}"
+    if event["event"] == "WorkerHung":
+        place = _joined(visible(text(event, "doing")), visible(text(event, "at")))
+        seconds = format_duration(number(event, "seconds") or 0.0)
+        return f"{stage}: rank {whole(event, 'rank')} hung for {seconds} in {place}; stacks in attempts/{visible(text(event, 'stacks'))}"
     if event["event"] == "AttemptFailed":
         return f"{stage}: attempt {attempt} failed, {visible(text(event, 'error'))}"
     if event["event"] == "AttemptStarted" and attempt > 1:

@@ -34,6 +34,7 @@ def report_json(report: RunReport) -> dict[str, Any]:
             "planned_epochs": report.training.planned_epochs,
             "best_epoch": report.training.best_epoch,
             "best_validation_accuracy": report.training.best_validation_accuracy,
+            "skipped_steps": report.training.skipped_steps,
             "images_per_s": report.epochs[-1].images_per_s if report.epochs else None,
             "time": asdict(shares) if (shares := epoch_shares(report.epochs)) else None,
         },

@@ -54,7 +54,9 @@ def _training_text(report: RunReport) -> str:
     planned = f" of {report.training.planned_epochs}" if report.training.planned_epochs else ""
     best = report.training.best_validation_accuracy
     accuracy = "" if best is None else f", best validation accuracy {best:.2%} (epoch {report.training.best_epoch})"
-    return f"epoch {report.epochs[-1].number}{planned}{accuracy}"
+    skipped = report.training.skipped_steps
+    left_out = f", {format_count(skipped, 'step')} left out (not finite)" if skipped else ""
+    return f"epoch {report.epochs[-1].number}{planned}{accuracy}{left_out}"
 
 
 def _study_lines(study: StudyReport) -> list[str]:

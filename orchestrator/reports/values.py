@@ -161,6 +161,9 @@ class TrainingReport:
     checkpoints: int = 0
     weights_verified: int = 0
     """Epochs after which all workers were shown to hold the same weights."""
+    skipped_steps: int = 0
+    """Left out because their loss or gradients were not finite."""
+    hung_workers: int = 0
     rejected_checkpoints: tuple[tuple[str, str], ...] = ()
     """Name and reason of each checkpoint that a resume refused."""
 

@@ -110,6 +110,19 @@ class TrainSpec(Section):
     )
     shuffle_window: int = Field(4, ge=1, description="Shards whose images are mixed with one another.")
     checkpoint_s: float = Field(60.0, gt=0.0, description="Seconds between checkpoints inside an epoch; every epoch ends with one as well.")
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="What to do when the loss of a step is NaN or infinite on any worker. stop: end training, the last checkpoint is from "
+        "before; skip: look at loss and gradients before every step, and leave out such a step on all workers, in weights, optimizer and "
+        "averages, while schedule and images go on; more than ten in a row stop.",
+    )
+    hang_s: float = Field(
+        60.0,
+        gt=0.0,
+        description="Seconds without a sign of life, or in one step (ten times the usual one if that is longer), after which a worker "
+        "counts as hung: its stack is saved, and the group starts again from the newest checkpoint. Ten times as long for what has no "
+        "usual time: the start, waiting for images, validation, checkpoints.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the images, the augmentation, mixing and dropout.")
 
     @model_validator(mode="wrap")

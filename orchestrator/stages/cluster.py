@@ -125,7 +125,8 @@ def check_nodes(root: Path, source: str) -> None:
     mark = root / f".seen-by-all-nodes-{os.getpid()}-{time.time_ns()}"
     mark.touch()
     try:
-        answers = [(_name(node), _on_node(node, _look_around).remote(str(mark), source)) for node in nodes]  # names need not differ
+        asked = [(_name(node), on_node(node["NodeID"], _look_around)) for node in nodes]  # names need not differ
+        answers = [(name, look.remote(str(mark), source)) for name, look in asked]
         faults = [fault for name, answer in answers if (fault := _fault(name, answer, root, source))]
     finally:
         mark.unlink()
@@ -196,7 +197,7 @@ def reading_nodes() -> tuple[str, ...]:
 
 def _silent(nodes: list[dict[str, Any]]) -> list[str]:
     """The nodes that do not answer in time."""
-    asked = {_on_node(node, _name).remote(node): _name(node) for node in nodes}
+    asked = {on_node(node["NodeID"], _name).remote(node): _name(node) for node in nodes}
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
     return [name for answer, name in asked.items() if answer not in answered or not _answers(answer)]
 
@@ -209,9 +210,9 @@ def _answers(answer: Any) -> bool:
     return True
 
 
-def _on_node(node: dict[str, Any], function: Any) -> Any:
+def on_node(node_id: str, function: Any) -> Any:
     """A function as a task that only this node may run, whatever else runs there."""
-    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(function).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0)
 
 

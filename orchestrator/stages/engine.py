@@ -15,6 +15,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.stages.feed import Feed
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.training.batch import Batch
+from orchestrator.training.pulse import Pulse
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class GroupWork:
     plan: TrainPlan
     cluster: ClusterShape
     """What the plan counts on."""
-    run_one_worker: Callable[[Any, Iterator[Batch]], Any]
-    """Called in every worker with `settings` and the worker's batches; importable, because it travels by name."""
+    run_one_worker: Callable[[Any, Iterator[Batch], Pulse], Any]
+    """Called in every worker with `settings`, the worker's batches, and what is to be told of its doings; travels by name."""
     settings: Any
     make_feed: Callable[[int], Feed]
     """Called with the number of workers at every start of the group."""
@@ -62,6 +63,10 @@ class GroupWork:
     """Each worker repeats one batch from memory, with the shapes and in the order of the feed."""
     elastic: Elastic | None = None
     """Absent where the group stays as it was started until a worker is lost."""
+    hang_s: float = 60.0
+    """After this many seconds in which it does nothing a worker counts as hung (see `heartbeat`)."""
+    when_memory_ends: str = ""
+    """What the user can do when a worker runs out of memory."""
 
 
 Argument = TypeVar("Argument")

@@ -35,6 +35,7 @@ from orchestrator.training.export import load_model
 from orchestrator.training.metrics import Predictions, check_complete, sort_by_id, summarize
 from orchestrator.training.normalise import Normalize
 from orchestrator.training.predict import concatenate, predict_batch
+from orchestrator.training.pulse import Pulse
 
 ATTEMPTS = 3
 REPORT_EVERY_S = 1.0
@@ -88,6 +89,8 @@ def evaluate_model(
         make_feed=partial(evaluation_feed, job, plan, manifest, data, split),
         storage=folder.attempts,
         saves_on_stop=False,
+        hang_s=job.train.hang_s,
+        when_memory_ends=f"evaluate.batch={max(1, job.evaluate.batch // 2)} takes fewer images at a time",
     )
     engine.run_group(work, journal, stop, ATTEMPTS)
     predictions = sort_by_id(read_parts(parts))
@@ -106,7 +109,7 @@ def evaluation_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, sp
     return Feed(data=data, manifest=manifest, view=view, workers=workers, evaluation_rows=plan.evaluate.batch_rows, split=split)
 
 
-def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch]) -> None:
+def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch], pulse: Pulse) -> None:
     """Runs in every worker of the group; leaves one Parquet file in `settings.parts`."""
     require_device(settings.device)
     rank, workers = world()
@@ -118,9 +121,12 @@ def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch]) -> 
     predicted: list[Predictions] = []
     rows, started, reported = 0, time.perf_counter(), 0.0
     for batch in batches:
-        if len(batch.labels):
-            predicted.append(predict_batch(model, normalize, batch, device))
-            rows += len(batch.labels)
+        with pulse.stepping(0, batch.step):
+            pulse.note("compute")
+            if len(batch.labels):
+                predicted.append(predict_batch(model, normalize, batch, device))
+                rows += len(batch.labels)
+        pulse.note("wait")
         elapsed = time.perf_counter() - started
         if rank == 0 and elapsed - reported >= REPORT_EVERY_S:
             reported = elapsed

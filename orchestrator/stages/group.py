@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import ray
@@ -15,23 +16,27 @@ import ray.train
 import torch
 from ray.data import ExecutionOptions
 from ray.exceptions import RayError
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.values import TrainPlan
+from orchestrator.record.folder import numbered
 from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
+from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
+from orchestrator.stages.heartbeat import beating
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
 from orchestrator.stages.placing import describe_shape, place, watching_growth
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
+from orchestrator.stages.watchdog import Watchdog
 from orchestrator.training.work import TrainResult, Wish
 
-COLLECTIVE_TIMEOUT_S = 300
-"""After this long without an answer from a peer a worker gives up."""
+COLLECTIVE_TIMEOUT_S = 1800
+"""After this long without an answer from a peer a worker gives up. The watchdog knows earlier, and can tell hung from slow."""
 PREEMPTIONS = 100
 """Starts of a worker group that machines may be taken away from before a run gives up."""
 
@@ -40,8 +45,8 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
     """Run a worker group to its end and return what rank 0 returned.
 
     An attempt that ends because a worker process was lost is followed by another one, `attempts` in all, on the nodes that
-    still answer. So is one that ended with a checkpoint because its machine is taken away, or because more workers fit;
-    these are counted apart. An error that the workers raised for the user is final.
+    still answer, and so is one with a worker that is hung. So is one that ended with a checkpoint because its machine is taken
+    away, or because more workers fit; these are counted apart. What the workers raised would only be raised again: it is final.
 
     Raises:
         OrchestratorError: What the workers raised.
@@ -58,14 +63,16 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
             journal.record("GroupResized", from_workers=workers, to_workers=placed.plan.workers, why=why)
         workers, taken = placed.plan.workers, taken_nodes()
         journal.record("AttemptStarted", attempt=attempt, workers=workers, nodes=placed.cluster.nodes)
+        watchdog = Watchdog(numbered(work.storage, "workers"), work.hang_s, run_one.__name__, journal)
         try:
-            result = _run_attempt(placed, attempt, stop)
+            result = _run_attempt(placed, attempt, stop, watchdog)
         except TrainingFailedError as error:
-            cause = find_cause(error)
-            journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
-            if isinstance(cause, OrchestratorError):
+            cause = find_cause(error, work.when_memory_ends)
+            reason = watchdog.found or first_line(cause)
+            journal.record("AttemptFailed", attempt=attempt, error=reason)
+            if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error
-            budget.spend_on_loss(cause, preempted=bool(taken_nodes() - taken))
+            budget.spend_on_loss(reason, cause, preempted=bool(taken_nodes() - taken))
         else:
             if not starts_again(result) or stop.asked:
                 return result
@@ -87,7 +94,7 @@ class Budget:
     losses: int = 0
     preemptions: int = 0
 
-    def spend_on_loss(self, cause: BaseException, *, preempted: bool) -> None:
+    def spend_on_loss(self, reason: str, cause: BaseException, *, preempted: bool) -> None:
         """Raises:
         TrainingError: This was the last attempt.
         """
@@ -96,7 +103,7 @@ class Budget:
             return
         self.losses += 1
         if self.losses == self.attempts:
-            self._end(f"the worker group was lost {self.attempts} times; last: {first_line(cause)}", cause)
+            self._end(f"the worker group was lost {self.attempts} times; last: {reason}", cause)
 
     def spend_on_preemption(self) -> None:
         """Raises:
@@ -110,9 +117,9 @@ class Budget:
         raise TrainingError(message, f"look at the log files under {self.work.storage} and run the same command again") from cause
 
 
-def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
+def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest, watchdog: Watchdog) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
-    trainer = make_trainer(work, attempt)
+    trainer = make_trainer(work, attempt, watchdog.folder)
     outcome: list[Any] = []
 
     def fit() -> None:
@@ -126,6 +133,7 @@ def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
     with watching_growth(work) as look_for_growth:
         while thread.is_alive():
             thread.join(timeout=0.1)
+            watchdog.look()
             look_for_growth()
             if stop.asked and not work.saves_on_stop:
                 raise Interrupted(f"stopped in {work.name}; the same command does it again")
@@ -134,8 +142,8 @@ def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest) -> Any:
     return outcome[0]
 
 
-def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
-    """Ray Train's description of the group."""
+def make_trainer(work: GroupWork, attempt: int, heartbeats: Path) -> TorchTrainer:
+    """Ray Train's description of the group, whose workers give signs of life in a folder."""
     plan = work.plan
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
     free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
@@ -144,13 +152,7 @@ def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
     repeated = make_feed() if work.repeats else None
     return TorchTrainer(
         _run_worker,
-        train_loop_config={
-            "work": work.run_one_worker,
-            "settings": work.settings,
-            "threads": plan.threads,
-            "repeated": repeated,
-            "saves": work.saves_on_stop,
-        },
+        train_loop_config={"work": work, "repeated": repeated, "heartbeats": heartbeats},
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources, placement_strategy=strategy
         ),
@@ -167,14 +169,15 @@ def make_trainer(work: GroupWork, attempt: int) -> TorchTrainer:
 
 def _run_worker(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
-    torch.set_num_threads(config["threads"])
-    rank, workers, repeated = context.get_world_rank(), context.get_world_size(), config["repeated"]
+    rank, workers, repeated, work = context.get_world_rank(), context.get_world_size(), config["repeated"], config["work"]
+    torch.set_num_threads(work.plan.threads)
     if repeated is not None:
         batches = repeated_batches(repeated, rank)
     else:
         batches = batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers)
-    with heeding_notices() if config["saves"] else nullcontext():
-        return config["work"](config["settings"], batches)
+    beats = beating(config["heartbeats"], rank, ray.get_runtime_context().get_node_id(), work.hang_s)
+    with heeding_notices() if work.saves_on_stop else nullcontext(), beats as pulse:
+        return run_one(work, batches, pulse)
 
 
 def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:
@@ -189,32 +192,8 @@ def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: Trai
     try:
         return cast(Answer, ray.get(task.remote(argument)))
     except RayError as error:
-        cause = _innermost(error)
+        cause = innermost(error)
         if isinstance(cause, OrchestratorError):
             raise cause from error
         message = f"{call.__name__} was lost: {first_line(cause)}"
         raise TrainingError(message, "run the same command again; train.micro_batch=N does without it") from error
-
-
-def find_cause(error: TrainingFailedError) -> BaseException:
-    """The error of ours that a worker raised, else the first one that Ray reports."""
-    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
-    causes = [_innermost(failure) for failure in failures]
-    return next((cause for cause in causes if isinstance(cause, OrchestratorError)), causes[0] if causes else error)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says; its kind where it says nothing, as a bare `assert`."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Ray wraps what a worker raised; the wrapping chain ends at the error itself."""
-    seen: BaseException = error
-    while True:
-        if isinstance(seen, OrchestratorError):
-            return seen
-        inner = getattr(seen, "cause", None) or getattr(seen, "_base_exc", None) or seen.__cause__
-        if not isinstance(inner, BaseException) or inner is seen:
-            return seen
-        seen = inner

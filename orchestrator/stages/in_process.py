@@ -12,11 +12,13 @@ from orchestrator.dataset.units import Unit
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.journal import Journal
 from orchestrator.stages.engine import Answer, Argument, GroupWork, PrepareWork
+from orchestrator.stages.failure import run_one
 from orchestrator.stages.feed import Feed, read_span, spans
 from orchestrator.stages.prepare import prepare_unit
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
 from orchestrator.training.batch import Batch
+from orchestrator.training.pulse import Pulse
 
 
 class InProcessEngine:
@@ -32,7 +34,7 @@ class InProcessEngine:
         journal.record("AttemptStarted", attempt=1, workers=1)
         torch.set_num_threads(work.plan.threads)
         feed = work.make_feed(1)
-        return work.run_one_worker(work.settings, repeated_batches(feed, 0) if work.repeats else batches_of(feed))
+        return run_one(work, repeated_batches(feed, 0) if work.repeats else batches_of(feed), Pulse())
 
 
 def batches_of(feed: Feed) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ import torch
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.shards import SHARDS, read_labels
 from orchestrator.errors import Interrupted, TrainingError
+from orchestrator.plan.batch import lighter_micro_batch
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
@@ -29,6 +30,7 @@ from orchestrator.training.checkpoint import resume_position
 from orchestrator.training.distributed import world
 from orchestrator.training.loop import train_worker
 from orchestrator.training.loss import weigh_classes
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.work import TrainResult, TrainWork, Wish
 
 ATTEMPTS = 4
@@ -81,6 +83,8 @@ def train_model(
         saves_on_stop=True,
         repeats=plan.synthetic,
         elastic=elastic,
+        hang_s=job.train.hang_s,
+        when_memory_ends=lighter_micro_batch(job.train, plan.train),
     )
     result: TrainResult = engine.run_group(group, journal, stop, ATTEMPTS)
     if result.ended_by is not Wish.GO_ON:
@@ -123,7 +127,7 @@ def training_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, chec
     )
 
 
-def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> TrainResult:
+def train_one_worker(settings: TrainSettings, batches: Iterator[Batch], pulse: Pulse) -> TrainResult:
     """Runs in every worker of the group."""
     require_device(settings.work.plan.device)
     rank, _ = world()
@@ -131,7 +135,7 @@ def train_one_worker(settings: TrainSettings, batches: Iterator[Batch]) -> Train
     weights = settings.work.job.model.weights
     start = None if weights is None else partial(read_weights, weights)
     control = WorkerControl(settings.stop_file, settings.regroup_file, rank, journal.record)
-    return train_worker(settings.work, batches, control, journal.record, start)
+    return train_worker(settings.work, batches, control, journal.record, start, pulse)
 
 
 def require_device(device: str) -> None:

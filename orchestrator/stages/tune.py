@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -14,7 +13,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.durable import read_json
 from orchestrator.errors import Interrupted, TrainingError
-from orchestrator.record.folder import RunFolder
+from orchestrator.record.folder import RunFolder, numbered
 from orchestrator.record.journal import Journal, read_events
 from orchestrator.spec.job import DomainSpec, TuneSpec
 from orchestrator.spec.tune import with_parameters
@@ -107,7 +106,7 @@ def run_study(work: StudyWork, journal: Journal, stop: StopRequest) -> list[Tria
         ),
         run_config=tune.RunConfig(
             name="study",
-            storage_path=str(fresh_folder(work.folder.attempts)),
+            storage_path=str(numbered(work.folder.attempts, "tune")),
             verbose=0,
             callbacks=[Recorder(work, journal)],
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
@@ -128,12 +127,6 @@ def run_study(work: StudyWork, journal: Journal, stop: StopRequest) -> list[Tria
 def tune_spec(work: StudyWork) -> TuneSpec:
     assert work.job.tune is not None  # noqa: S101 -- a study is made from a job that tunes
     return work.job.tune
-
-
-def fresh_folder(attempts: Path) -> Path:
-    """Ray Tune's own records of this start; those of earlier starts stay as they are."""
-    number = sum(1 for _ in attempts.glob("tune-*")) + 1
-    return attempts / f"tune-{number}"
 
 
 def make_scheduler(spec: TuneSpec, epochs: int) -> TrialScheduler:

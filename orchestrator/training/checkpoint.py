@@ -66,10 +66,12 @@ class CheckpointStore:
             Its name.
 
         Raises:
-            TrainingError: A parameter is not finite; nothing is written.
+            TrainingError: A weight, or what the optimizer keeps of it, is not finite; nothing is written.
             StorageError: The storage is full or does not take the files.
         """
         check_finite(state["model"])
+        check_finite(state.get("average") or {}, "averaged weights")
+        check_finite(_optimizer_tensors(state), "sums of the optimizer")
         name = f"step-{position.global_step:08d}-{position.epoch:04d}"
         temporary = self.folder / f".{name}.tmp"
         try:
@@ -140,13 +142,18 @@ def resume_position(checkpoints: Path) -> Position:
     return CheckpointStore(checkpoints).position()
 
 
-def check_finite(model: dict[str, torch.Tensor]) -> None:
+def check_finite(tensors: dict[str, torch.Tensor], what: str = "weights") -> None:
     """Raises:
     TrainingError: A parameter or a statistic is NaN or infinite.
     """
-    broken = [name for name, tensor in model.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
     if broken:
-        raise TrainingError(f"the weights are not finite: {', '.join(broken[:3])}", "lower train.lr; the last checkpoint is from before")
+        raise TrainingError(f"the {what} are not finite: {', '.join(broken[:3])}", "lower train.lr; the last checkpoint is from before")
+
+
+def _optimizer_tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    kept = state.get("optimizer", {}).get("state", {})
+    return {f"{key} of {number}": value for number, of in kept.items() for key, value in of.items() if isinstance(value, torch.Tensor)}
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Intended behaviour; any difference is a bug:
    keep, and only then the checkpoint that says so.
 3. Killed anywhere and started again, the worker continues at the newest checkpoint and computes the same bits on the same machine.
 4. A wish to stop, or to be started again elsewhere, ends training after the current step, with a checkpoint of it.
+5. A loss that is not finite on any worker ends training, or leaves out the step on all of them; it never reaches a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch
-from orchestrator.training.checkpoint import CheckpointStore, Position
+from orchestrator.training.checkpoint import CheckpointStore, Position, check_finite
 from orchestrator.training.distributed import all_reduce_max, check_same_weights
 from orchestrator.training.export import write_model
+from orchestrator.training.finite import SKIPS_MAX, find_broken
 from orchestrator.training.models import count_parameters
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.timing import PARTS, shares
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import StartWeights, start_from
@@ -29,7 +32,12 @@ PROGRESS_EVERY_S = 1.0
 
 
 def train_worker(
-    work: TrainWork, feed: Iterator[Batch], control: Control, record: Record, start: Callable[[], StartWeights] | None = None
+    work: TrainWork,
+    feed: Iterator[Batch],
+    control: Control,
+    record: Record,
+    start: Callable[[], StartWeights] | None = None,
+    pulse: Pulse | None = None,
 ) -> TrainResult:
     """Train until the last epoch, or until somebody asks to stop.
 
@@ -40,20 +48,27 @@ def train_worker(
         control: Asked by every worker after every step.
         record: Writes events; called by rank 0 alone.
         start: Reads the weights to start from; asked when there is no checkpoint. Random ones when left out.
+        pulse: Is told what this worker is doing, where somebody watches.
 
     Raises:
         TrainingError: The loss is not finite, the workers diverged, or the feed is out of order.
         StorageError: A checkpoint or the model could not be written.
     """
-    return _Loop(work, feed, control, record, start).run()
+    return _Loop(work, feed, control, record, start, pulse or Pulse()).run()
 
 
 class _Loop:
     def __init__(
-        self, work: TrainWork, feed: Iterator[Batch], control: Control, record: Record, start: Callable[[], StartWeights] | None
+        self,
+        work: TrainWork,
+        feed: Iterator[Batch],
+        control: Control,
+        record: Record,
+        start: Callable[[], StartWeights] | None,
+        pulse: Pulse,
     ) -> None:
         self.work, self.feed, self.control, self.start = work, feed, control, start
-        self.trainer = Trainer(work)
+        self.trainer = Trainer(work, pulse)
         self.store = CheckpointStore(work.checkpoints)
         self.leads = self.trainer.rank == 0
         self.record: Record = record if self.leads else lambda *_, **__: None
@@ -61,6 +76,7 @@ class _Loop:
         self.saved_at = self.shown_at = time.perf_counter()
         self.shown = (0, dict.fromkeys(PARTS, 0.0))
         self.losses: list[float] = []
+        self.skips_in_a_row = 0
 
     def run(self) -> TrainResult:
         plan, trainer, started = self.work.plan, self.trainer, time.perf_counter()
@@ -109,7 +125,7 @@ class _Loop:
         while trainer.position.step < plan.steps_per_epoch:
             loss = trainer.train_step(self.feed)
             stop, save = self._agree(loss)
-            self.losses.append(loss)
+            self._count(loss)
             self._show()
             if stop or (save and trainer.position.step < plan.steps_per_epoch):
                 self._save(trainer.position)
@@ -122,18 +138,34 @@ class _Loop:
         """What all workers do next, and whether they save; rank 0 knows the clock, each knows its own loss and what is wanted of it."""
         due = self.leads and time.perf_counter() - self.saved_at >= self.work.job.train.checkpoint_s
         wish = self.control.wish()
+        fatal = self.trainer.guard is None and not math.isfinite(loss)
         with self.watch.measure("sync"):
-            stop, save, broken = all_reduce_max([int(wish), int(due), int(not math.isfinite(loss))], self.trainer.device)
+            stop, save, broken = all_reduce_max([int(wish), int(due), int(fatal)], self.trainer.device)
         if broken:
-            position = self.trainer.position
-            newest = self.store.position().global_step
-            where = f"after step {position.step} of epoch {position.epoch + 1}"
-            raise TrainingError(f"the loss is not finite {where}", f"lower train.lr; the checkpoint of step {newest} is from before")
+            raise self._diverged(str(find_broken(loss)), "lower train.lr, or leave such steps out with train.on_nonfinite=skip")
         return Wish(stop), bool(save)
+
+    def _count(self, loss: float) -> None:
+        """Add up what is shown, and see to it that not everything is left out."""
+        position, broken = self.trainer.position, self.trainer.broken
+        if broken is None:
+            self.losses.append(loss)
+            self.skips_in_a_row = 0
+            return
+        self.skips_in_a_row += 1
+        self.record("StepSkipped", epoch=position.epoch, step=position.step, global_step=position.global_step, reason=str(broken))
+        if self.skips_in_a_row > SKIPS_MAX:
+            raise self._diverged(f"{broken}, in {self.skips_in_a_row} steps in a row, the last one", "lower train.lr")
+
+    def _diverged(self, what: str, next_step: str) -> TrainingError:
+        position, newest = self.trainer.position, self.store.position().global_step
+        kept = f"the checkpoint of step {newest} is from before" if newest else "no checkpoint was saved before"
+        return TrainingError(f"{what} after step {position.step} of epoch {position.epoch + 1}", f"{next_step}; {kept}")
 
     def _end_epoch(self, images: int) -> None:
         trainer, epoch = self.trainer, self.trainer.position.epoch
         train_loss, train_accuracy = trainer.end_epoch()
+        check_finite(trainer.model.state_dict())
         digest = check_same_weights(trainer.model)
         if trainer.average is not None:
             check_same_weights(trainer.average.model)
@@ -197,7 +229,7 @@ class _Loop:
             steps_per_epoch=plan.steps_per_epoch,
             global_step=position.global_step,
             total_steps=plan.total_steps,
-            loss=sum(self.losses) / len(self.losses),
+            loss=sum(self.losses) / len(self.losses) if self.losses else None,
             lr=self.trainer.learning_rate,
             images_per_s=round(steps * plan.micro_batches * plan.micro_batch_rows / seconds, 1),
             eta_s=round((plan.total_steps - position.global_step) * seconds / max(1, steps), 1),

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import TrainingError
+from orchestrator.plan.batch import TOO_LARGE
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.models import count_parameters
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.work import TrainWork
 from orchestrator.units import format_bytes
@@ -28,7 +30,6 @@ COPIES = 5
 """Numbers kept for each parameter at most: itself, its gradient, two of the optimiser, its average."""
 MEASURED_ROWS = (2, 4)
 MEMORY_INFO, CONTROL_GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-TOO_LARGE = "lower data.image.size, or take a smaller model"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _kept_bytes(work: TrainWork, rows: int) -> _Kept:
 def _train_steps(work: TrainWork, rows: int, steps: int) -> Trainer:
     """What one worker does, alone and on random images."""
     plan = replace(work.plan, workers=1, micro_batches=1, micro_batch_rows=rows)
-    trainer = Trainer(replace(work, plan=plan))
+    trainer = Trainer(replace(work, plan=plan), Pulse())
     rng, size = np.random.default_rng(0), work.job.data.image.size
     for step in range(steps):
         images = rng.integers(0, 256, (rows, size, size, work.in_channels), np.uint8)

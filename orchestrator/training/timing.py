@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -79,10 +79,14 @@ class Stopwatch:
     * `validate`: everything about the validation images but waiting for them.
 
     On CUDA the parts are those of the GPU's timeline (`CudaClock`).
+
+    Args:
+        clock: Takes the stamps.
+        note: Called with every part that begins.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, note: Callable[[str | None], object] = lambda _: None) -> None:
+        self._clock, self._note = clock, note
         self._started = time.perf_counter()
         self._part: str | None = None
         self._begin = clock.stamp()
@@ -100,6 +104,7 @@ class Stopwatch:
         if before is not None:
             self._laps.append((before, self._begin, now))
         self._part, self._begin = part, now
+        self._note(part)
         return before
 
     @contextmanager

@@ -18,10 +18,12 @@ from orchestrator.training.chance import Place, random_state, set_random_state
 from orchestrator.training.checkpoint import START, Position
 from orchestrator.training.distributed import average_buffers, gather, own_buffers, set_buffers, sum_across, world, wrap
 from orchestrator.training.ema import WeightAverage
+from orchestrator.training.finite import Broken, StepGuard
 from orchestrator.training.freeze import freeze_layers
 from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize, to_device
 from orchestrator.training.optim import build_optimizer, set_learning_rate
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.recipe import Recipe
 from orchestrator.training.schedule import learning_rate
 from orchestrator.training.timing import Stopwatch, Sums, clock_of
@@ -34,9 +36,9 @@ class Trainer:
     Every worker seeds torch alike and builds the same weights; from then on they receive the same averaged gradients.
     """
 
-    def __init__(self, work: TrainWork) -> None:
+    def __init__(self, work: TrainWork, pulse: Pulse) -> None:
         torch.manual_seed(work.job.train.seed)
-        self.work = work
+        self.work, self.pulse = work, pulse
         self.rank, self.workers = world()
         self.device = torch.device(work.plan.device)
         self.model = build_model(work.job.model, **work.sizes).to(self.device)
@@ -51,6 +53,9 @@ class Trainer:
         self.best_accuracy: float | None = None
         self.sums = Sums()
         self.average = WeightAverage(self.model, work.job.train.ema) if work.job.train.ema else None
+        skips = work.job.train.on_nonfinite == "skip"
+        self.guard = StepGuard(self.model, scales=self.recipe.precision.scaler.is_enabled()) if skips else None
+        self.broken: Broken | None = None
         if work.job.train.compile:
             self.model.compile()
         self.watch = self.start_watch()
@@ -63,11 +68,11 @@ class Trainer:
 
     def start_watch(self) -> Stopwatch:
         """Measure from here on."""
-        self.watch = Stopwatch(clock_of(self.device))
+        self.watch = Stopwatch(clock_of(self.device), self.pulse.note)
         return self.watch
 
     def train_step(self, feed: Iterator[Batch]) -> float:
-        """One optimiser step.
+        """One optimiser step; where `guard` finds it broken it moves the position on and nothing else, and `broken` says why.
 
         Returns:
             The mean loss of this worker's images; with it the device is done with the step. It is waited for only here.
@@ -75,6 +80,12 @@ class Trainer:
         Raises:
             TrainingError: The feed is out of order.
         """
+        with self.pulse.stepping(self.position.epoch, self.position.step):
+            return self._train_step(feed)
+
+    def _train_step(self, feed: Iterator[Batch]) -> float:
+        if self.guard is not None:
+            self.guard.remember()
         self.wrapped.train()
         for module in self.still:
             module.eval()
@@ -93,13 +104,26 @@ class Trainer:
         step = self.position.step + 1
         self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
         with self.watch.measure("compute"):
-            self.recipe.precision.step(self.optimizer, self.work.job.train.clip_norm)
-            if self.average is not None:
-                self.average.update(self.position.global_step)
-            values: list[list[float]] = torch.stack([torch.stack(pair) for pair in found]).tolist()
+            results = torch.stack([torch.stack(pair) for pair in found])
+            self._take_step(results[:, 0])
+            values: list[list[float]] = results.tolist()
         for (mean, correct), count in zip(values, rows, strict=True):
-            self.sums.add(mean * count, correct, count)
+            if self.broken is None:
+                self.sums.add(mean * count, correct, count)
         return sum(value[0] for value in values) / self.micro_batches
+
+    def _take_step(self, losses: Tensor) -> None:
+        """Change the weights, unless that would break them."""
+        if self.guard is not None:
+            with self.watch.measure("sync"):
+                self.broken = self.guard.find(losses)
+            if self.broken is not None:
+                self.guard.restore()
+                self.optimizer.zero_grad(set_to_none=True)
+                return
+        self.recipe.precision.step(self.optimizer, self.work.job.train.clip_norm)
+        if self.average is not None:
+            self.average.update(self.position.global_step)
 
     @property
     def learning_rate(self) -> float:
@@ -163,17 +187,17 @@ class Trainer:
         loss_sum, correct, rows = sum_across(sums.values(), self.device)
         return loss_sum / rows, correct / rows
 
-    def end_epoch(self) -> tuple[float, float]:
+    def end_epoch(self) -> tuple[float | None, float | None]:
         """Average the statistics of the workers.
 
         Returns:
-            Mean loss and accuracy over the training images of the epoch.
+            Mean loss and accuracy over the training images of the epoch; absent when every step was left out.
         """
         average_buffers(self.model, self.still)
         if self.average is not None:
             average_buffers(self.average.model, self.average.counterparts(self.still))
         loss, correct, rows = sum_across(self.sums.values(), self.device)
-        return loss / max(1, rows), correct / max(1, rows)
+        return (loss / rows, correct / rows) if rows else (None, None)
 
     def begin_epoch(self, epoch: int) -> None:
         self.position = Position(epoch, 0, epoch * self.work.plan.steps_per_epoch)

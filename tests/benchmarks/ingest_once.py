@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from consume import Consumed, Course, consume
+from numpy.typing import NDArray
 from prepare_once import SIZE, Workplace, list_and_prepare
 
 from orchestrator.dataset.manifest import Manifest
@@ -23,6 +25,7 @@ from orchestrator.stages.engine import GroupWork
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.train import training_feed
 from orchestrator.training.batch import Batch
+from orchestrator.training.pulse import Pulse
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,15 @@ def ingest_once(prepared: Stored, place: Workplace, epochs: int, after: int) -> 
     return Ingested(consumed, after[0] - before[0], after[1] - before[1], images)
 
 
-def consume_as_worker(settings: ConsumerSettings, batches: Iterator[Batch]) -> Consumed:
+def consume_as_worker(settings: ConsumerSettings, batches: Iterator[Batch], pulse: Pulse) -> Consumed:
     """Runs in the worker of the group."""
-    return consume((batch.images for batch in batches), settings.course, settings.root)
+    return consume(_noted_images(batches, pulse), settings.course, settings.root)
+
+
+def _noted_images(batches: Iterator[Batch], pulse: Pulse) -> Iterator[NDArray[np.uint8]]:
+    for batch in batches:
+        pulse.note("consume")
+        yield batch.images
 
 
 def store_bytes() -> tuple[int, int]:

@@ -14,12 +14,14 @@ from orchestrator.testing import write_image_folder
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """Ray on this machine, one for all tests."""
+    """Ray on this machine, one for all tests; its workers import what stands beside this file."""
     from orchestrator.plan.values import ClusterShape
     from orchestrator.stages.cluster import local_cluster
 
-    with local_cluster(ClusterShape(cpus=2, gpus=0)):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with local_cluster(ClusterShape(cpus=2, gpus=0)):
+            yield
 
 
 @pytest.fixture(params=["in-process", "ray"])

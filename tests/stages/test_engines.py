@@ -17,7 +17,7 @@ from workshop import CLASSES, Workshop
 from orchestrator.errors import DataError, StorageError
 from orchestrator.launch.evaluate import evaluate_run
 from orchestrator.record.journal import read_events
-from orchestrator.stages.group import first_line
+from orchestrator.stages.failure import first_line
 from orchestrator.testing import write_image_folder
 
 Make = Callable[..., Workshop]

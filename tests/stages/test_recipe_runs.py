@@ -86,7 +86,7 @@ def test_balanced_weights_count_the_training_images(make_workshop: Make) -> None
 def test_augmentation_reaches_the_workers(make_workshop: Make, ray_cluster: None, tmp_path: Path) -> None:
     """What a worker of a real group receives: the same images in both epochs, in other pixels; without augmentation in the same."""
 
-    def seen(_: Any, batches: Iterator[Batch]) -> dict[str, dict[str, str]]:
+    def seen(_: Any, batches: Iterator[Batch], __: Any) -> dict[str, dict[str, str]]:
         epochs: dict[str, dict[str, str]] = {}
         for batch in batches:
             if batch.phase == "train":

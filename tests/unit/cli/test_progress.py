@@ -155,6 +155,16 @@ def test_names_in_events_cannot_steer_the_terminal() -> None:
     assert text == "train: checkpoint \ufffd[2J not used, a b\ufffd\n"
 
 
+def test_faults_of_workers_are_lines_that_stay() -> None:
+    """Which rank was silent, for how long and where; and which step was left out, and why."""
+    hung = {"rank": 1, "seconds": 61.2, "doing": "compute", "at": "/home/me/net.py:12 in forward", "stacks": "workers-1/rank-1.stacks"}
+    skipped = {"epoch": 1, "step": 12, "global_step": 52, "reason": "the loss is not finite on rank 1"}
+    assert shown([event(0.0, "train", "WorkerHung", **hung), event(1.0, "train", "StepSkipped", **skipped)]) == (
+        "train: rank 1 hung for 1 min 01 s in compute, /home/me/net.py:12 in forward; stacks in attempts/workers-1/rank-1.stacks\n"
+        "train: step 12 of epoch 2 left out, the loss is not finite on rank 1\n"
+    )
+
+
 def test_nobody_reading_does_not_stop_the_run() -> None:
     """A closed pipe makes the view silent."""
     read, write = os.pipe()

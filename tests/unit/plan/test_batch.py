@@ -72,6 +72,8 @@ def test_sizes_that_cannot_be_are_refused_with_ones_that_can() -> None:
     )
     assert "one image in each" in problem({"batch": 64, "workers": 1, "micro_batch": 1, "mixup": 0.2})
     assert problem({"class_weights": {"dgo": 2.0}}) == "train.class_weights names dgo, but the classes are cat, dog"
+    assert "gives every class the weight 0" in problem({"class_weights": {"cat": 0.0, "dog": 0.0}})
+    assert plan({"class_weights": {"cat": 0.0}})
 
 
 @pytest.mark.parametrize(

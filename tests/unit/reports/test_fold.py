@@ -90,6 +90,20 @@ def test_replayed_steps_and_epochs_count_once(make_run: MakeRun) -> None:
     assert [(epoch.number, epoch.train_loss, epoch.validation_accuracy) for epoch in report.epochs][1:] == [(2, 0.125, None)]
 
 
+def test_steps_that_were_left_out_count_once(make_run: MakeRun) -> None:
+    """Of a way that was abandoned they are gone, and a step that is left out again is one step; hung workers are events of their own."""
+    folder = make_run(until="train", ending="RunFailed", epochs=2)
+    worker = Journal(folder.events, "train-0", "train")
+    worker.record("StepSkipped", epoch=0, step=7, global_step=7, reason="the loss is not finite on rank 1")
+    worker.record("StepSkipped", epoch=1, step=3, global_step=43, reason="the gradients are not finite")
+    Journal(folder.events, "train-driver", "train").record("WorkerHung", rank=1, seconds=61.0, doing="compute", at="", stacks="")
+    worker.record("TrainingStarted", parameters=78_042, workers=1, device="cpu", resumed_from_step=40)
+    assert fold(folder).training.skipped_steps == 1
+    for _ in range(2):
+        worker.record("StepSkipped", epoch=1, step=5, global_step=45, reason="the gradients are not finite")
+    assert (fold(folder).training.skipped_steps, fold(folder).training.hung_workers) == (2, 1)
+
+
 def test_a_torn_last_line_is_left_out(make_run: MakeRun) -> None:
     """A writer killed inside a line costs that line and nothing else."""
     folder = make_run(until="train", ending=None, epochs=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from conftest import NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 from safetensors.torch import load_file
+from spawned import join, leave, spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import TrainingError
@@ -30,24 +29,6 @@ from orchestrator.training.models import build_model
 from orchestrator.training.timing import Stopwatch
 from orchestrator.training.weights import StartWeights
 from orchestrator.training.work import Wish
-
-MEETINGS: list[dist.Store] = []
-"""Where this process meets the other workers of its group."""
-
-
-def join(rank: int, workers: int, meeting: Path) -> None:
-    torch.set_num_threads(1)  # more processes than cores would wait for one another in turn
-    MEETINGS.append(dist.FileStore(str(meeting), workers))
-    dist.init_process_group("gloo", store=MEETINGS[-1], rank=rank, world_size=workers)
-
-
-def leave() -> None:
-    """When the last collective is over for all: a peer that is gone makes that of another one abort, even where it is a barrier."""
-    (meeting,) = MEETINGS
-    meeting.set(f"leaves-{dist.get_rank()}", "")
-    meeting.wait([f"leaves-{rank}" for rank in range(dist.get_world_size())])
-    dist.destroy_process_group()
-
 
 MIXED = {"select": "last", "mixup": 0.4, "cutmix": 1.0, "ema": 0.8, "label_smoothing": 0.1, "clip_norm": 1.0}
 PARTS = 4
@@ -205,12 +186,6 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.001)
-
-
-def spawn(target: Any, workers: int, place: Path) -> None:
-    place.mkdir(exist_ok=True)
-    meeting = Path(tempfile.mkdtemp(dir=place)) / "meeting"
-    mp.spawn(target, (workers, meeting, place), nprocs=workers)
 
 
 def test_a_notice_to_any_worker_ends_training_on_all(tmp_path: Path) -> None:

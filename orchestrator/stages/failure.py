@@ -1,0 +1,103 @@
+"""What ends a worker, told apart: a lost process may do better when started again, everything else would only fail again."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from ray.exceptions import OutOfMemoryError, RayError
+from ray.train import TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.exceptions import RayTrainError
+
+from orchestrator.entry import described
+from orchestrator.errors import OrchestratorError, TrainingError
+from orchestrator.stages.engine import GroupWork
+from orchestrator.training.batch import Batch
+from orchestrator.training.probe import free_bytes
+from orchestrator.training.pulse import Pulse
+from orchestrator.units import KIBI, format_bytes
+
+LOST = (RayError, RayTrainError, torch.distributed.DistError, ConnectionError, TimeoutError)
+"""What a worker is told when another process, or the network to it, is gone."""
+EXCHANGES = ("/gloo/", "Application timeout caused pair closure", "NCCL")
+"""Words of the plain RuntimeError that an exchange of gradients raises then."""
+NODE_USED, WORKER_USED = re.compile(r"was ([\d.]+\wB) used / ([\d.]+\wB) limit"), re.compile(r"Selected to kill: .*memory used=([\d.]+\wB)")
+"""As Ray's memory monitor writes it."""
+WRAPPINGS = ("cause", "_base_exc", "controller_failure", "health_check_failure", "__cause__")
+"""Where Ray's errors keep the one that they wrap."""
+
+
+def run_one(work: GroupWork, batches: Iterator[Batch], pulse: Pulse) -> Any:
+    """What one worker of a group does.
+
+    Raises:
+        OrchestratorError: It would happen again.
+        Exception: As it came: another process was lost.
+    """
+    try:
+        return work.run_one_worker(work.settings, batches, pulse)
+    except OrchestratorError:
+        raise
+    except Exception as error:
+        cause = innermost(error)
+        if isinstance(cause, OrchestratorError):
+            raise cause from error
+        if is_loss(cause):
+            raise
+        where = f"in step {pulse.step + 1} of epoch {pulse.epoch + 1}" if pulse.changes else "at the start"
+        if used := memory_used(cause):
+            raise TrainingError(f"out of memory {where}: {used}", work.when_memory_ends) from error
+        raise TrainingError(f"{work.name} failed {where}: {described(cause)}") from error
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a process, or the network to it, was lost."""
+    return isinstance(error, LOST) or (isinstance(error, RuntimeError) and any(word in str(error) for word in EXCHANGES))
+
+
+def memory_used(error: BaseException) -> str:
+    """Who used how much when memory ended; empty when it did not."""
+    if isinstance(error, torch.OutOfMemoryError):
+        total, used = torch.cuda.get_device_properties().total_memory, torch.cuda.max_memory_allocated()
+        return f"the worker took {format_bytes(used)} of the {format_bytes(total)} of its GPU, and needed more"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBI
+        return f"the worker took up to {format_bytes(peak)}, {format_bytes(free_bytes())} are free, and it needed more"
+    return ""
+
+
+def find_cause(error: TrainingFailedError, when_memory_ends: str) -> BaseException:
+    """What ended an attempt: the error of ours that a worker raised, or else what Ray reports first."""
+    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
+    causes = [innermost(failure) for failure in failures] or [error]
+    ended = next((cause for cause in causes if isinstance(cause, OutOfMemoryError)), None)
+    if ended is not None:
+        return TrainingError(f"Ray ended a worker because its node ran out of memory: {_monitored(str(ended))}", when_memory_ends)
+    return next((cause for cause in causes if isinstance(cause, OrchestratorError)), causes[0])
+
+
+def _monitored(told: str) -> str:
+    """Who used how much, as one line."""
+    node, worker = NODE_USED.search(told), WORKER_USED.search(told)
+    if node is None or worker is None:
+        return " ".join(told.split())[:200]
+    return f"{node[1]} of {node[2]} were in use, {worker[1]} by the worker"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says; its kind where it says nothing, as a bare `assert`."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Ray wraps what a worker raised; the wrapping chain ends at the error itself."""
+    seen: BaseException = error
+    while not isinstance(seen, OrchestratorError):
+        inner = next((found for name in WRAPPINGS if isinstance(found := getattr(seen, name, None), BaseException)), None)
+        if inner is None or inner is seen:
+            break
+        seen = inner
+    return seen

@@ -1,0 +1,67 @@
+"""Networks that fail while they train, on one rank; Ray's workers import them by name."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Faulty(nn.Module):
+    """A small network.
+
+    Args:
+        fault: What happens, a method of this class.
+        at: In which forward pass of training, counted from 0; -1: in all.
+        rank: On which rank.
+        once: A file that is made when it happens, after which it does not happen again; empty: again and again.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, fault: str, at: int, rank: int, once: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+        self.fault, self.at, self.rank, self.once, self.passes = fault, at, rank, once, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        if not self.training:
+            return logits
+        now, self.passes = self.passes, self.passes + 1
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        if self.at not in (now, -1) or rank != self.rank or (self.once and Path(self.once).exists()):
+            return logits
+        if self.once:
+            Path(self.once).touch()
+        changed: Tensor = getattr(self, self.fault)(logits)
+        return changed
+
+    def sleeps(self, logits: Tensor) -> Tensor:
+        time.sleep(10**6)
+        return logits
+
+    def holds(self, logits: Tensor) -> Tensor:
+        """No other thread of the process runs meanwhile."""
+        ctypes.PyDLL(None).sleep(10**6)
+        return logits
+
+    def raises(self, logits: Tensor) -> Tensor:
+        return logits + nn.functional.linear(logits, torch.zeros(1, 1000))
+
+    def breaks(self, logits: Tensor) -> Tensor:
+        return logits * math.nan
+
+    def slows(self, logits: Tensor) -> Tensor:
+        time.sleep(4.0)
+        return logits
+
+    def grows(self, logits: Tensor) -> Tensor:
+        return logits + torch.empty(2**62, dtype=torch.uint8)[:1]
+
+
+def build(num_classes: int, in_channels: int, fault: str, at: int = 3, rank: int = 1, once: str = "") -> Faulty:
+    return Faulty(num_classes, in_channels, fault, at, rank, once)
