@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from plain_ddp import Order
 from processes import plain_environment
 from start import parser_of, say
@@ -33,13 +34,14 @@ from orchestrator.spec.job import JobSpec
 from orchestrator.spec.load import load_job
 from orchestrator.spec.train import TrainSpec
 from orchestrator.testing import write_image_folder
+from orchestrator.training.precision import choose_precision
 
 BAR = 1.05
 """Step time against the plain loop."""
 SAVE_BAR = 1.03
 FIRST_STEP_BAR_S = 15.0
 BATCHES = {"resnet8": 256, "resnet18": 32}
-STEPS = {"resnet8": 60, "resnet18": 20}
+STEPS = {"resnet8": 60, "resnet18": 30}
 """About as long for each network."""
 SIZE = 32
 CLASSES = tuple(f"class-{number}" for number in range(10))
@@ -54,7 +56,8 @@ data:
   image: {{size: {size}, store: png}}
 augment: [{{random_crop: {{padding: 4}}}}, horizontal_flip]
 model: {{name: {network}}}
-train: {{epochs: 1, batch: {batch}, workers: {workers}, checkpoint_s: {checkpoint_s}}}
+train:
+  {{epochs: 1, batch: {batch}, workers: {workers}, precision: {precision}, channels_last: true, checkpoint_s: {checkpoint_s}}}
 """
 
 
@@ -99,7 +102,9 @@ def make_case(network: str, place: Path, options: Namespace) -> Case:
     images = batch * steps
     source = write_image_folder(place / "images", classes=CLASSES, images_per_class=-(-images // len(CLASSES)), size=SIZE)
     job = place / "job.yaml"
-    job.write_text(JOB.format(network=network, source=source, size=SIZE, batch=batch, workers=options.workers, checkpoint_s=NEVER_S))
+    precision = choose_precision("auto", torch.device("cpu"))
+    wanted = {"batch": batch, "workers": options.workers, "precision": precision, "checkpoint_s": NEVER_S}
+    job.write_text(JOB.format(network=network, source=source, size=SIZE, **wanted))
     spec = load_job(job).job
     plan, _ = plan_train(spec, images, local_shape(), options.workers)
     return Case(job, Root(place / "root"), spec, plan)
@@ -141,6 +146,8 @@ def plain(case: Case) -> Measure:
         micro_batches=plan.micro_batches // plan.workers,
         steps=plan.steps_per_epoch,
         threads=plan.threads,
+        half=train.precision == "bf16",
+        channels_last=train.channels_last is True,
         lr=train.lr,
         momentum=train.momentum,
         weight_decay=train.weight_decay,
@@ -197,6 +204,7 @@ def step_row(network: str, case: Case, rounds: Rounds, feed: str) -> Row:
         "their_threads": median_fact(rounds, "plain", "threads"),
         "batch": case.plan.micro_batches * case.plan.micro_batch_rows,
         "micro_batch": case.plan.micro_batch_rows,
+        "half": float(case.spec.train.precision == "bf16"),
         "steps": median_fact(rounds, feed, "steps"),
         "their_steps": median_fact(rounds, "plain", "steps"),
     }

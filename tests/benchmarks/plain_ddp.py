@@ -35,6 +35,9 @@ class Order:
     """Of this worker in each step."""
     steps: int
     threads: int
+    half: bool
+    """Forward passes in bf16."""
+    channels_last: bool
     lr: float
     momentum: float
     weight_decay: float
@@ -66,9 +69,9 @@ def train(order: Order, images: Tensor, labels: Tensor) -> list[float]:
     """One epoch; the moments, in seconds since 1970, when its steps were done."""
     torch.manual_seed(0)
     sizes = {"num_classes": int(labels.max()) + 1, "in_channels": 3, "image_size": images.shape[1]}
-    model = DistributedDataParallel(
-        build_model(ModelSpec(name=order.network), **sizes), broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    memory_format = torch.channels_last if order.channels_last else torch.contiguous_format
+    network = build_model(ModelSpec(name=order.network), **sizes).to(memory_format=memory_format)
+    model = DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=order.lr, momentum=order.momentum, weight_decay=order.weight_decay, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, order.steps)
     scale, shift = 1 / (255 * torch.tensor(STD)), -torch.tensor(MEAN) / torch.tensor(STD)
@@ -79,10 +82,11 @@ def train(order: Order, images: Tensor, labels: Tensor) -> list[float]:
         optimizer.zero_grad(set_to_none=True)
         for part in range(order.micro_batches):
             rows = mine[step * order.micro_batches + part]
-            inputs = (images[rows].float() * scale + shift).permute(0, 3, 1, 2).contiguous()
+            inputs = (images[rows].float() * scale + shift).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
             with model.no_sync() if part < order.micro_batches - 1 else nullcontext():
-                logits = model(inputs)
-                loss = cross_entropy(logits, labels[rows])
+                with torch.autocast("cpu", torch.bfloat16, enabled=order.half):
+                    logits = model(inputs)
+                loss = cross_entropy(logits.float(), labels[rows])
                 (loss / order.micro_batches).backward()
             loss_sum += loss.item()
             hits += int((logits.argmax(1) == labels[rows]).sum())
