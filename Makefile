@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo tune-demo test test-slow fuzz verdicts bench-prepare bench-ingest bench-listing lint clean
+.PHONY: demo tune-demo test test-slow fuzz verdicts bench-prepare bench-ingest bench-listing bench-train bench-gpu test-gpu lint clean
 
 .venv/.ok: pyproject.toml constraints.txt tests/s3_server.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ test: .venv/.ok
 test-slow: .venv/.ok
 	$(BIN)/pytest -m "slow and not gpu"
 
+# The same training on GPUs as on CPUs; every test says that it is skipped where there is none.
+test-gpu: .venv/.ok
+	$(BIN)/pytest -m gpu
+
 # A million damaged images through the process that decodes; FUZZ_SEED repeats a run.
 FUZZ_IMAGES ?= 1000000
 FUZZ_SECONDS ?= 3600
@@ -49,6 +53,14 @@ bench-prepare: .venv/.ok
 # What training reads, against bare OpenCV loops and other loaders; a quick try: make bench-ingest ARGS="--repeats 1 --loaders torch".
 bench-ingest: .venv/.ok
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_ingest.py $(ARGS)
+
+# Our training steps, checkpoints and first step, against plain DistributedDataParallel under torchrun, on CPUs.
+bench-train: .venv/.ok
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_train.py $(ARGS)
+
+# How well GPUs are fed, and CIFAR-10 on them; needs a GPU.
+bench-gpu: .venv/.ok
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_gpu.py $(ARGS)
 
 # A million files: how many a second, and how much memory.
 bench-listing: .venv/.ok

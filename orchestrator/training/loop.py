@@ -15,6 +15,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
+import torch
+
 from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import CheckpointStore, Position, check_finite
@@ -112,6 +114,7 @@ class _Loop:
             parameters=count_parameters(self.trainer.model),
             workers=self.trainer.workers,
             device=str(self.trainer.device),
+            threads=torch.get_num_threads(),
             precision=self.trainer.recipe.precision.name,
             resumed_from_step=self.trainer.position.global_step,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from pictures import list_pictures, mean_bytes, write_pictures
 from pinned import cores
 from prepare_once import SIZE, Workplace
 from processes import Role, cpu_between, cpu_seconds
+from start import parser_of, say
 from table import Measure, Rounds, Row, fact_ratios, interleave, median_fact, median_seconds, publish, row_of, speed_ratios
 from tars import write_tars
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(description=__doc__.partition("\n")[0], formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = parser_of(__doc__, "the pictures, the environments and the results")
     parser.add_argument("--images", type=int, default=2_000, help="images of an epoch")
     parser.add_argument("--batch", type=int, default=256, help="images of a micro-batch")
     parser.add_argument("--epochs", type=int, default=5, help="that are timed in each round, after one to warm up and before some more")
@@ -83,12 +84,7 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--stores", nargs="+", choices=LONGER, default=list(LONGER), help="what is ingested")
     parser.add_argument("--loaders", nargs="*", choices=LOADERS, default=list(LOADERS), help="what originals are compared with")
-    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="holds the pictures, the environments and the results")
     return parser.parse_args(arguments)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201 -- progress goes to stderr
 
 
 def when_quiet(measure: Callable[[], Measure]) -> Measure:

@@ -11,11 +11,12 @@ import resource
 import subprocess
 import sys
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from start import parser_of
 from table import Measure, interleave, median_fact, median_seconds, publish, row_of, speed_ratios
 
 FOLDERS = 500
@@ -48,10 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(description=__doc__.partition("\n")[0], formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = parser_of(__doc__, "the files and the result")
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="holds the files and the result")
     parser.add_argument("--measure", choices=sorted(MEASURED), help="measure once, in this process, on --folder")
     return parser.parse_args(arguments)
 

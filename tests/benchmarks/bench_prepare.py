@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from pictures import list_pictures, mean_bytes, write_pictures
 from prepare_once import Workplace, job_of, prepare_once
 from processes import MemoryWatch, Role, cpu_between, cpu_seconds
 from ray_nodes import RayNodes
+from start import parser_of, say
 from table import Measure, Rounds, Row, fact_ratios, interleave, median_fact, median_seconds, publish, row_of, speed_ratios
 
 from orchestrator.launch.cluster import TOKEN, local_shape, start_engine
@@ -52,18 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(description=__doc__.partition("\n")[0], formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = parser_of(__doc__, "the pictures and the results")
     parser.add_argument("--images", type=int, default=2_000, help="images of every timed prepare")
     parser.add_argument("--many", type=int, default=20_000, help="images of the second measurement of memory; 0 leaves both out")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of jpeg against the bare loops; of everything else about half")
     parser.add_argument("--raylets", type=int, nargs="*", default=[1, 2, 4], help="numbers of raylets that share the same CPUs")
     parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="what is stored in the timed prepares")
-    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="holds the pictures and the results")
     return parser.parse_args(arguments)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201 -- progress goes to stderr
 
 
 def about_half(repeats: int) -> int:

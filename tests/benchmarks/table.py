@@ -13,9 +13,10 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from orchestrator import __version__
 from orchestrator.durable import write_json
 
-PACKAGES = ("orchestrator", "ray", "opencv-python-headless", "numpy", "pyarrow")
+PACKAGES = ("ray", "torch", "opencv-python-headless", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    return {"python": python_version()} | {package: version(package) for package in PACKAGES}
+    return {"python": python_version(), "orchestrator": __version__} | {package: version(package) for package in PACKAGES}
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy import run_benchmark
+from toy import printed_names, run_benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,5 +33,5 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     assert rows[speed[2]]["workers"] >= 1
     assert all(rows[name]["executor_cpu_s"] > 0 and rows[name]["workers_cpu_s"] > 0 for name in rows if "CPU time" in name)
     assert {rows[name]["spilled_bytes"] for name in stored} == {0}
-    assert [line.split(" |")[0].removeprefix("| ") for line in printed.splitlines() if line.startswith("| ")][1:] == list(rows)
+    assert printed_names(printed) == list(rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "ingest.json"]

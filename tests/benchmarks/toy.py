@@ -20,3 +20,8 @@ def run_benchmark(name: str, folder: Path, *options: str) -> tuple[str, dict[str
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout, {row["name"]: row for row in json.loads((folder / f"{name}.json").read_bytes())["rows"]}
+
+
+def printed_names(printed: str) -> list[str]:
+    """The first column of the table."""
+    return [line.split(" |")[0].removeprefix("| ") for line in printed.splitlines() if line.startswith("| ")][1:]

@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workshop import CLASSES, JOB, Workshop
-
-from orchestrator.record.folder import Root
-from orchestrator.testing import write_image_folder
+from workshop import Workshop, workshop_in
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +31,5 @@ def in_process(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def make_workshop(tmp_path: Path) -> Callable[..., Workshop]:
-    """A job on `images_per_class` images of three classes."""
-
-    def make(images_per_class: int = 40, name: str = "work") -> Workshop:
-        place = tmp_path / name
-        images = write_image_folder(place / "images", classes=CLASSES, images_per_class=images_per_class, size=16)
-        job = place / "job.yaml"
-        job.write_text(JOB.format(source=images))
-        return Workshop(images, Root(place / "root"), job)
-
-    return make
+    """`workshop_in` a folder of this test, which may be given a name."""
+    return lambda images_per_class=40, name="work": workshop_in(tmp_path / name, images_per_class)

@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.launch.run import RunOutcome, RunRequest, run_job
 from orchestrator.record.folder import Root
 from orchestrator.spec.load import load_job
+from orchestrator.testing import write_image_folder
 
 CLASSES = ("disc", "ring", "square")
 
@@ -36,3 +37,11 @@ class Workshop:
     def run(self, *overrides: str, in_process: bool, until: str = "evaluate") -> RunOutcome:
         loaded = load_job(self.job, overrides)
         return run_job(RunRequest(loaded, self.root, until, in_process, "test", lambda _: nullcontext(), lambda _: None))
+
+
+def workshop_in(place: Path, images_per_class: int = 40) -> Workshop:
+    """A job on `images_per_class` images of three classes."""
+    images = write_image_folder(place / "images", classes=CLASSES, images_per_class=images_per_class, size=16)
+    job = place / "job.yaml"
+    job.write_text(JOB.format(source=images))
+    return Workshop(images, Root(place / "root"), job)

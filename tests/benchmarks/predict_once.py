@@ -1,0 +1,89 @@
+"""One evaluation pass of a trained model over prepared images, and the same from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from train_once import named
+
+from orchestrator.dataset.manifest import read_manifest
+from orchestrator.durable import read_json
+from orchestrator.launch.cluster import local_shape
+from orchestrator.plan.make import DataFacts, make_plan
+from orchestrator.plan.values import Plan
+from orchestrator.record.folder import Root, RunFolder
+from orchestrator.record.journal import Journal, read_events
+from orchestrator.spec.job import JobSpec
+from orchestrator.spec.load import load_job
+from orchestrator.stages.engine import Engine, GroupWork
+from orchestrator.stages.evaluate import EvaluateSettings, evaluation_feed, predict_one_worker
+from orchestrator.stages.stopping import StopRequest
+from orchestrator.training.batch import Batch
+
+SPLIT = "train"
+"""The largest; it is shown as every split is evaluated."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and its images."""
+
+    job: JobSpec
+    plan: Plan
+    data: Path
+    model: Path
+
+
+def subject_of(run: RunFolder, root: Root) -> Subject:
+    """The model of a run."""
+    job = load_job(run.resolved_job).job
+    data = root.data / str(read_json(run.plan)["fingerprint"])
+    manifest = read_manifest(data)
+    facts = DataFacts(manifest.fingerprint, manifest.classes, {name: rows for name, rows in manifest.splits.items() if rows})
+    return Subject(job, make_plan(job, facts, local_shape(), run.name), data, run.model)
+
+
+def images_per_s(subject: Subject, engine: Engine, *, repeated: bool, folder: Path) -> float:
+    """Between the first and the last report of a pass.
+
+    Args:
+        subject: What predicts what.
+        engine: Runs the worker group.
+        repeated: Each worker takes its first batch over and over.
+        folder: Holds what the pass leaves, until its end.
+
+    Raises:
+        ValueError: The pass was over too soon.
+    """
+    with TemporaryDirectory(prefix="pass-", dir=folder) as name:
+        run = RunFolder(Path(name).resolve())
+        settings = EvaluateSettings(subject.model, run.path / "parts", run.events, subject.plan.train.device, subject.plan.images[SPLIT])
+        worker: Callable[[Any, Iterator[Batch]], None] = predict_repeated if repeated else predict_one_worker
+        work = GroupWork(
+            name="evaluate",
+            plan=subject.plan.train,
+            cluster=subject.plan.cluster,
+            run_one_worker=worker,
+            settings=settings,
+            make_feed=partial(evaluation_feed, subject.job, subject.plan, read_manifest(subject.data), subject.data, SPLIT),
+            storage=run.attempts,
+            saves_on_stop=False,
+        )
+        engine.run_group(work, Journal(run.events, "evaluate-driver", "evaluate"), StopRequest(run.stop_request), 1)
+        reports = named(read_events(run.events), "BatchesPredicted")
+    if len(reports) < 2:
+        raise ValueError("the pass is too short: fewer than two reports; let there be more images")
+    first, last = reports[0], reports[-1]
+    return float((last["rows"] - first["rows"]) / (last["time"] - first["time"]))
+
+
+def predict_repeated(settings: EvaluateSettings, batches: Iterator[Batch]) -> None:
+    """Runs in every worker of the group: as many batches as there would be, from memory."""
+    first = next(batches)
+    predict_one_worker(settings, repeat(first, -(-settings.rows // len(first.labels))))

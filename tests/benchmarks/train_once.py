@@ -1,0 +1,135 @@
+"""One training of ours, started as a user starts it; what its journal says is what is measured."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from orchestrator.durable import read_json
+from orchestrator.record.folder import Root, RunFolder
+from orchestrator.record.journal import Event, read_events
+
+PROGRAM = (sys.executable, "-m", "orchestrator.cli.main")
+WARM_STEPS = 3
+"""First steps of an epoch that do not count."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it."""
+
+    folder: RunFolder
+    """Stays until the next training below the same root."""
+    steps: int
+    """That were timed, in the middle of epochs: validation and checkpoints at their ends do not count."""
+    step_s: float
+    """Mean of those."""
+    wait_share: float
+    """Of the time of the last epoch, in which the worker waited for images."""
+    first_step_s: float
+    """From the command until a step was reported, at most a second after the first one."""
+    save_s: float
+    """Of one checkpoint, the slowest."""
+    save_bytes: int
+    workers: int
+    threads: int
+    device: str
+    seconds: float
+    """From the command to its end."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of a run from images to metrics."""
+
+    accuracy: float
+    """On the images that are evaluated at the end."""
+    seconds: float
+    """From the command to its end."""
+    stages: dict[str, float]
+    """Seconds of each stage."""
+
+
+def prepare(job: Path, root: Root) -> None:
+    """So that no training has to."""
+    _run("prepare", job, root)
+
+
+def train_once(job: Path, root: Root, changes: Sequence[str] = (), *, feed: str = "prepared", epoch: int = 0) -> Trained:
+    """Train in a run of its own; the one before is removed.
+
+    Args:
+        job: Its images are prepared.
+        root: Holds them.
+        changes: Of the job, as on the command line.
+        feed: `prepared` or `synthetic`.
+        epoch: The first one whose steps are timed.
+    """
+    shutil.rmtree(root.runs, ignore_errors=True)
+    began, started = time.time(), time.perf_counter()
+    _run("train", job, root, *changes, "--feed", feed)
+    seconds = time.perf_counter() - started
+    (path,) = root.runs.iterdir()
+    folder = RunFolder(path)
+    events = read_events(folder.events)
+    begun, saved, ended = (named(events, name) for name in ("TrainingStarted", "CheckpointSaved", "EpochFinished"))
+    steps, spent = steady(events, epoch)
+    return Trained(
+        folder=folder,
+        steps=steps,
+        step_s=spent / steps,
+        wait_share=ended[-1]["wait_s"] / ended[-1]["seconds"],
+        first_step_s=named(events, "Progress")[0]["time"] - began,
+        save_s=max(event["seconds"] for event in saved),
+        save_bytes=sum(file.stat().st_size for file in (folder.checkpoints / saved[-1]["name"]).glob("*")),
+        workers=begun[-1]["workers"],
+        threads=begun[-1]["threads"],
+        device=begun[-1]["device"],
+        seconds=seconds,
+    )
+
+
+def run_once(job: Path, root: Root) -> Evaluated:
+    """Everything that the job asks for, in a run of its own; the one before is removed."""
+    shutil.rmtree(root.runs, ignore_errors=True)
+    started = time.perf_counter()
+    _run("run", job, root)
+    seconds = time.perf_counter() - started
+    (path,) = root.runs.iterdir()
+    folder = RunFolder(path)
+    finished = named(read_events(folder.events), "StageFinished")
+    return Evaluated(read_json(folder.metrics)["accuracy"], seconds, {event["stage"]: event["seconds"] for event in finished})
+
+
+def steady(events: Sequence[Event], epoch: int = 0) -> tuple[int, float]:
+    """Steps, and the seconds that they took: of each epoch from the first progress after its first steps to its last progress.
+
+    Raises:
+        ValueError: Training was over too soon.
+    """
+    steps, seconds = 0, 0.0
+    shown = [event for event in named(events, "Progress") if event["epoch"] >= epoch and event["step"] >= WARM_STEPS]
+    for _, group in groupby(shown, key=lambda event: event["epoch"]):
+        of_epoch = list(group)
+        steps += of_epoch[-1]["step"] - of_epoch[0]["step"]
+        seconds += of_epoch[-1]["time"] - of_epoch[0]["time"]
+    if not steps:
+        raise ValueError("the epochs are too short: fewer than two reports of progress; let there be more steps")
+    return steps, seconds
+
+
+def named(events: Sequence[Event], name: str) -> list[Event]:
+    return [event for event in events if event["event"] == name]
+
+
+def _run(verb: str, job: Path, root: Root, *arguments: str) -> None:
+    command = [*PROGRAM, verb, str(job), "--root", str(root.path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
