@@ -71,6 +71,11 @@ def _fault(event: Event, stage: str) -> str:
     attempt = whole(event, "attempt") or 1
     if event["event"] == "CheckpointRejected":
         return f"{stage}: checkpoint {visible(text(event, 'name'))} not used, {visible(text(event, 'reason'))}"
+    if event["event"] == "ResumedInexactly":
+        changes = ", ".join(visible(str(change)) for change in event.get("changes") or ())
+        return f"{stage}: goes on from {visible(text(event, 'name'))}, in the same order but not to the same bits: {changes}"
+    if event["event"] == "EpochsRaised":
+        return f"{stage}: {whole(event, 'before')} epochs became {whole(event, 'after')}; the learning rate follows the new total"
     if event["event"] == "AttemptFailed":
         return f"{stage}: attempt {attempt} failed, {visible(text(event, 'error'))}"
     if event["event"] == "AttemptStarted" and attempt > 1:

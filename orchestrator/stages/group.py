@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ import ray
 import ray.train
 import torch
 from ray.data import ExecutionOptions
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -33,8 +34,8 @@ COLLECTIVE_TIMEOUT_S = 300
 def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
     """Run a worker group to its end and return what rank 0 returned.
 
-    An attempt that ends because a worker process was lost is followed by another one, `attempts` in all, on the nodes that
-    still answer. An error that the workers raised for the user is final.
+    An attempt that ends because a worker process, or Ray's process that leads them, was lost is followed by another one, `attempts`
+    in all, on the nodes that still answer. An error that the workers raised for the user is final.
 
     Raises:
         OrchestratorError: What the workers raised.
@@ -49,7 +50,7 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
         journal.record("AttemptStarted", attempt=attempt, workers=plan.workers, nodes=nodes)
         try:
             return _run_attempt(work, plan, attempt, stop)
-        except TrainingFailedError as error:
+        except (TrainingFailedError, RayActorError) as error:
             cause = find_cause(error)
             journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
             if isinstance(cause, OrchestratorError):
@@ -63,6 +64,9 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
 def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopRequest) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
     trainer = make_trainer(work, plan, attempt)
+    shutil.rmtree(
+        work.storage / group_name(work, attempt), ignore_errors=True
+    )  # Ray trusts what an earlier start left there, even half a file
     outcome: list[Any] = []
 
     def fit() -> None:
@@ -82,6 +86,11 @@ def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopReque
     return outcome[0]
 
 
+def group_name(work: GroupWork, attempt: int) -> str:
+    """Under which Ray Train keeps what it knows of an attempt; every start of the program counts from 1."""
+    return f"{work.name}-{attempt}"
+
+
 def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer:
     """Ray Train's description of the group."""
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
@@ -97,7 +106,7 @@ def make_trainer(work: GroupWork, plan: TrainPlan, attempt: int) -> TorchTrainer
         ),
         torch_config=TorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         run_config=RunConfig(
-            name=f"{work.name}-{attempt}",
+            name=group_name(work, attempt),
             storage_path=str(work.storage),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
@@ -134,7 +143,7 @@ def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: Trai
         raise TrainingError(message, "run the same command again; train.micro_batch=N does without it") from error
 
 
-def find_cause(error: TrainingFailedError) -> BaseException:
+def find_cause(error: TrainingFailedError | RayActorError) -> BaseException:
     """The error of ours that a worker raised, else the first one that Ray reports."""
     failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
     causes = [_innermost(failure) for failure in failures]

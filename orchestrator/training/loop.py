@@ -85,6 +85,8 @@ class _Loop:
             self.record("CheckpointRejected", name=name, reason=reason)
         if checkpoint is not None:
             self.trainer.load_state_dict(checkpoint.state, checkpoint.position)
+            if changes := checkpoint.changes(self.trainer.workers):
+                self.record("ResumedInexactly", name=checkpoint.name, changes=changes)
         elif self.start is not None:
             weights = self.start()
             replaced = start_from(self.trainer.model, weights, len(self.work.classes))
