@@ -125,6 +125,8 @@ def resume(
 
     folder = open_root(root).find_run(name)
     loaded = continued_job(folder, epochs)
+    if epochs is not None:
+        _announce(f"{folder.name} trains on to {epochs} epochs; the learning rate follows the schedule for the new total")
     until = asked_before(folder, loaded.job)
     _do_loaded(loaded, root, until=until, in_process=in_process, name=folder.name, synthetic=is_synthetic(folder))
 

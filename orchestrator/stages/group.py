@@ -64,9 +64,8 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
 def _run_attempt(work: GroupWork, plan: TrainPlan, attempt: int, stop: StopRequest) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
     trainer = make_trainer(work, plan, attempt)
-    shutil.rmtree(
-        work.storage / group_name(work, attempt), ignore_errors=True
-    )  # Ray trusts what an earlier start left there, even half a file
+    # Ray takes up what an earlier start of the program left under the same name, and fails where that is half a file.
+    shutil.rmtree(work.storage / group_name(work, attempt), ignore_errors=True)
     outcome: list[Any] = []
 
     def fit() -> None:

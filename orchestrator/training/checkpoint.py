@@ -30,8 +30,6 @@ FORMAT = 3
 """Of the state; one of another format cannot be continued."""
 KEPT = 2
 """Checkpoints that stay; the older one is there for the day the newer one is damaged."""
-FINITE = ("model", "average", "optimizer")
-"""Parts of the state from which nothing can be trained when a number in them is not finite."""
 VERSIONS = {"orchestrator": __version__, "torch": str(torch.__version__)}
 
 
@@ -68,7 +66,7 @@ class OtherFormatError(ValueError):
     """The state is whole, and laid out in another way."""
 
 
-UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, UnpicklingError)
+UNUSABLE = (TrainingError, OSError, ValueError, KeyError, TypeError, RuntimeError, UnpicklingError)
 """What reading a checkpoint that cannot be used raises."""
 
 
@@ -87,12 +85,10 @@ class CheckpointStore:
             Its name.
 
         Raises:
-            TrainingError: A weight is not finite; nothing is written.
+            TrainingError: A weight, or what the optimizer keeps of it, is not finite; nothing is written.
             StorageError: The storage is full or does not take the files.
         """
-        if broken := not_finite(state):
-            what = f"the weights are not finite: {', '.join(broken[:3])}"
-            raise TrainingError(what, "lower train.lr; the last checkpoint is from before")
+        check_state(state)
         name = f"step-{position.global_step:08d}-{position.epoch:04d}"
         temporary = self.folder / f".{name}.tmp"
         try:
@@ -118,7 +114,7 @@ class CheckpointStore:
             try:
                 return _read(path)
             except UNUSABLE as error:
-                self.damaged.append((path.name, f"{type(error).__name__}: {error}"))
+                self.damaged.append((path.name, _reason(error)))
         return None
 
     def position(self) -> Position:
@@ -134,7 +130,7 @@ class CheckpointStore:
             except OtherFormatError:
                 continue
             except UNUSABLE as error:
-                yield path.name, f"{type(error).__name__}: {error}"
+                yield path.name, _reason(error)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
@@ -155,6 +151,10 @@ class CheckpointStore:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
+
+
 def _read(path: Path) -> LoadedCheckpoint:
     """Raises: One of `UNUSABLE`: `OtherFormatError` where another version could use it."""
     manifest = json.loads((path / MANIFEST).read_bytes())
@@ -164,8 +164,7 @@ def _read(path: Path) -> LoadedCheckpoint:
     if (found := manifest.get("format", 1)) != FORMAT:
         raise OtherFormatError(f"it has format {found} of another version of orchestrator; this one continues format {FORMAT}")
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if broken := not_finite(state):
-        raise ValueError(f"not finite: {', '.join(broken[:3])}")
+    check_state(state)
     return LoadedCheckpoint(path.name, Position(*state["position"]), state, dict(manifest["versions"]))
 
 
@@ -174,18 +173,27 @@ def resume_position(checkpoints: Path) -> Position:
     return CheckpointStore(checkpoints).position()
 
 
-def not_finite(state: dict[str, Any]) -> list[str]:
-    """The names of the tensors in which a number is NaN or infinite."""
-    tensors = (named for part in FINITE for named in _named_tensors(part, state.get(part)))
-    return [name for name, tensor in tensors if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+def check_state(state: dict[str, Any]) -> None:
+    """Raises:
+    TrainingError: There is a number in it from which nothing can be trained.
+    """
+    check_finite(state["model"])
+    check_finite(state.get("average") or {}, "averaged weights")
+    check_finite(_optimizer_tensors(state), "sums of the optimizer")
 
 
-def _named_tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _named_tensors(f"{name}.{key}", inner)
+def check_finite(tensors: dict[str, torch.Tensor], what: str = "weights") -> None:
+    """Raises:
+    TrainingError: A parameter or a statistic is NaN or infinite.
+    """
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise TrainingError(f"the {what} are not finite: {', '.join(broken[:3])}", "lower train.lr; the last checkpoint is from before")
+
+
+def _optimizer_tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    kept = state.get("optimizer", {}).get("state", {})
+    return {f"{key} of {number}": value for number, of in kept.items() for key, value in of.items() if isinstance(value, torch.Tensor)}
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> str:

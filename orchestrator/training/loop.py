@@ -42,7 +42,8 @@ def train_worker(
         start: Reads the weights to start from; asked when there is no checkpoint. Random ones when left out.
 
     Raises:
-        TrainingError: The loss is not finite, the workers diverged, or the feed is out of order.
+        TrainingError: The loss is not finite, the workers diverged, or the feed ended too early.
+        FeedMovedError: The feed stands elsewhere than the checkpoint.
         StorageError: A checkpoint or the model could not be written.
     """
     return _Loop(work, feed, control, record, start).run()

@@ -28,6 +28,13 @@ from orchestrator.training.timing import Stopwatch, Sums, clock_of
 from orchestrator.training.work import TrainWork
 
 
+class FeedMovedError(ConnectionError):
+    """The feed and the checkpoint stand at different steps: another process saved between the reading of the two.
+
+    A group whose controller was killed lives for a moment beside the next one, which therefore is to be started once more.
+    """
+
+
 class Trainer:
     """Model, optimiser and position of one worker.
 
@@ -73,7 +80,8 @@ class Trainer:
             The mean loss of this worker's images; with it the device is done with the step. It is waited for only here.
 
         Raises:
-            TrainingError: The feed is out of order.
+            TrainingError: The feed ended too early.
+            FeedMovedError: The feed stands elsewhere than the checkpoint.
         """
         self.wrapped.train()
         for module in self.still:
@@ -133,9 +141,7 @@ class Trainer:
             )
         if (batch.phase, batch.epoch) != due or (phase is Phase.TRAIN and batch.step != step):
             got = f"{batch.phase} step {batch.step} of epoch {batch.epoch}"
-            raise TrainingError(
-                f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due", "report this with the run folder"
-            )
+            raise FeedMovedError(f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due")
         return batch
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def serve(work: Work) -> None:
         if not child:
             place, *words = line.rstrip("\n").split("\t")
             _run_child(work, Path(place), words)
-            sys.exit()
+            os._exit(0)
         os.waitpid(child, os.WUNTRACED)
         _say(child)
         _say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from ctypes import CDLL
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -33,24 +35,26 @@ from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.train import train_model
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.trainer import Trainer
-from orchestrator.training.work import TrainResult
 
 JOB = {
     "name": "small",
     "data": {"source": "/images", "image": {"size": 16}},
     "augment": ["horizontal_flip", {"random_crop": {"padding": 2}}],
-    "model": {"name": "resnet8"},
+    "model": {"entry": "tiny_network:build"},
     "evaluate": {"batch": 8},
 }
 RECIPE = {"batch": 8, "micro_batch": 4, "lr": 0.05, "ema": 0.8, "mixup": 0.4, "cutmix": 1.0, "clip_norm": 1.0, "precision": "fp16"}
 """Two micro-batches a step, for one worker or two; all that has a state, and all that is random."""
 SAVE_S = {"step": 1e-9, "epoch": 1e9}
+TRAIN_STEP = Trainer.train_step
+PR_SET_PDEATHSIG = 1
+"""Lets the kernel kill this process when its parent ends."""
 MEETINGS: list[dist.Store] = []
 """Where this process meets the other workers of its group."""
 
 
 class Forked:
-    """A worker group on this machine: one worker is this process, several are children of it."""
+    """A worker group on this machine: rank 0 is this process, the others are children of it."""
 
     def __init__(self, place: Path, workers: int) -> None:
         self._place, self._workers = place, workers
@@ -64,47 +68,32 @@ class Forked:
         feed = work.make_feed(self._workers)
         if self._workers == 1:
             return work.run_one_worker(work.settings, batches_of(feed))
-        meeting = self._place / f"meeting-{os.getpid()}"
-        ranks = [_forked(partial(self._work, work, feed, rank, meeting)) for rank in range(self._workers)]
-        return _wait_for(ranks)
+        meeting, rank = self._place / f"meeting-{os.getpid()}", 0
+        for other in range(1, self._workers):
+            if not os.fork():
+                CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                rank = other
+                break
+        try:
+            result = self._work(work, feed, rank, meeting)
+        except BaseException as error:  # noqa: BLE001 -- another worker is lost, and Ray would kill those that are left
+            os.write(2, f"{error!r}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        if rank:
+            os._exit(0)
+        return result
 
-    def _work(self, work: GroupWork, feed: Feed, rank: int, meeting: Path) -> None:
+    def _work(self, work: GroupWork, feed: Feed, rank: int, meeting: Path) -> Any:
         MEETINGS.append(dist.FileStore(str(meeting), self._workers))
         dist.init_process_group("gloo", store=MEETINGS[0], rank=rank, world_size=self._workers)
-        work.run_one_worker(work.settings, (batch for batch in batches_of(feed) if batch.index % self._workers == rank))
+        result = work.run_one_worker(work.settings, (batch for batch in batches_of(feed) if batch.index % self._workers == rank))
         MEETINGS[0].set(f"leaves-{rank}", "")
         MEETINGS[0].wait([f"leaves-{other}" for other in range(self._workers)])
-
-
-def _forked(work: Any) -> int:
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 -- the parent is told by the exit code
-            os.write(2, f"{error!r}\n".encode())
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
-def _wait_for(ranks: Sequence[int]) -> TrainResult:
-    """Until all have ended well; when one does not, the others are killed, and so is this process."""
-    left = set(ranks)
-    while left:
-        ended, status = os.wait()
-        left.discard(ended)
-        if status:
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            os.kill(os.getpid(), signal.SIGKILL)
-    return TrainResult(stopped=False, best_epoch=0, best_accuracy=None)
+        return result
 
 
 def noting(place: Path, die: int) -> None:
     """Write down what every step takes and gives; die when `die` steps are done."""
-    train_step = Trainer.train_step
 
     def noted(trainer: Trainer, feed: Iterator[Batch]) -> float:
         taken: list[str] = []
@@ -116,8 +105,8 @@ def noting(place: Path, die: int) -> None:
                     taken.extend(row.tobytes().hex() for row in batch.ids)
                 yield batch
 
-        loss = train_step(trainer, watched())
-        step = {"epoch": position.epoch, "step": position.step, "loss": loss, "ids": taken}
+        loss = TRAIN_STEP(trainer, watched())
+        step = {"epoch": position.epoch, "step": position.step, "workers": trainer.workers, "loss": loss, "ids": taken}
         with (place / f"steps-{trainer.rank}.jsonl").open("a") as file:
             file.write(json.dumps(step) + "\n")
         if trainer.position.global_step == die and die % trainer.workers == trainer.rank:
@@ -144,7 +133,10 @@ def train(data: Path, place: Path, words: Sequence[str]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    serve(partial(train, Path(sys.argv[1])))
+    work = partial(train, Path(sys.argv[1]))
+    with TemporaryDirectory() as place:
+        work(Path(place), ["epochs=1"])  # loads what is imported late
+    serve(work)
 
 
 if __name__ == "__main__":
