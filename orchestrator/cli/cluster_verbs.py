@@ -59,13 +59,13 @@ def submit(
     _report_sent(jobs, send(jobs, parcel, _announce), detach=detach, as_json=as_json)
 
 
-def resume_submitted(address: str, name: str) -> None:
-    """Start a run on the cluster again; it continues where its folder there says it stands."""
+def resume_submitted(address: str, name: str, epochs: int | None) -> None:
+    """Start a run on the cluster again; it continues where its folder there says it stands, to more epochs where that is asked for."""
     from orchestrator.launch.submit import find_submission, make_resume_parcel, open_jobs, send
 
     jobs = open_jobs(address)
     found = find_submission(jobs, name)
-    parcel = make_resume_parcel(found.run, Path(found.root), HERE.resolve())
+    parcel = make_resume_parcel(found.run, Path(found.root), HERE.resolve(), epochs)
     _report_sent(jobs, send(jobs, parcel, _announce), detach=False, as_json=False)
 
 

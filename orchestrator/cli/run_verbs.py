@@ -104,18 +104,29 @@ def tune(
     _do_job(job, overrides, root, until="tune", in_process=False, apply=apply)
 
 
-def resume(name: RunName, root: RootOption = HERE, in_process: InProcess = False, address: AddressOption = "") -> None:
-    """Continue a run that was interrupted, killed, or failed."""
+def resume(
+    name: RunName,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs in all, more than the run has: it trains on, with the learning rate of the new total."),
+    ] = None,
+    root: RootOption = HERE,
+    in_process: InProcess = False,
+    address: AddressOption = "",
+) -> None:
+    """Continue a run that was interrupted, killed, or failed; with --epochs also one that is finished."""
     if address:
         from orchestrator.cli.cluster_verbs import resume_submitted
 
-        resume_submitted(address, name)
+        resume_submitted(address, name, epochs)
         return
+    from orchestrator.launch.resume import continued_job
     from orchestrator.launch.run import asked_before, is_synthetic
-    from orchestrator.spec.load import load_job
 
     folder = open_root(root).find_run(name)
-    loaded = load_job(folder.resolved_job)
+    loaded = continued_job(folder, epochs)
+    if epochs is not None:
+        _announce(f"{folder.name} trains on to {epochs} epochs; the learning rate follows the schedule for the new total")
     until = asked_before(folder, loaded.job)
     _do_loaded(loaded, root, until=until, in_process=in_process, name=folder.name, synthetic=is_synthetic(folder))
 

@@ -42,6 +42,8 @@ WANTED: dict[str, frozenset[str]] = {
     "all": frozenset(STAGES),
 }
 """What the user may ask for, and the stages that it takes."""
+EPOCHS_RAISED = "EpochsRaised"
+"""The event after which a run trains on to a larger number of epochs."""
 SYNTHETIC_SUFFIX = "-synthetic"
 SYNTHETIC_MARK = "# train --feed synthetic: one batch from memory, over and over; measures speed, its accuracy means nothing\n"
 Watch = Callable[[Path], AbstractContextManager[None]]
@@ -105,11 +107,20 @@ def check_same_work(folder: RunFolder, job: JobSpec, fingerprint: str) -> None:
     """Raises:
     JobError: The folder holds the run of another job, or of other images.
     """
-    if folder.resolved_job.is_file() and load_job(folder.resolved_job).job != job:
+    if folder.resolved_job.is_file() and (before := load_job(folder.resolved_job).job) != job:
+        if before == with_epochs(job, before.train.epochs):
+            what = f"is the run of this job for {before.train.epochs} epochs, not {job.train.epochs}"
+            more = f" --epochs {job.train.epochs}" if job.train.epochs > before.train.epochs else ""
+            raise JobError((Problem(folder.name, what),), f"orchestrator resume {folder.name}{more}")
         raise JobError((Problem(folder.name, f"is a run of another job: {folder.resolved_job}"),), "choose another --name")
     if folder.plan.is_file() and read_json(folder.plan)["fingerprint"] != fingerprint:
         what = f"the images in {job.data.source}, or how this version prepares them, have changed since {folder.name} was started"
         raise JobError((Problem(folder.name, what),), f"start a new run with: orchestrator run {folder.job}")
+
+
+def with_epochs(job: JobSpec, epochs: int) -> JobSpec:
+    """The same job with another number of epochs."""
+    return job.model_copy(update={"train": job.train.model_copy(update={"epochs": epochs})})
 
 
 def current_facts(root: Root, found: FoundImages) -> DataFacts:
@@ -180,8 +191,13 @@ def is_synthetic(folder: RunFolder) -> bool:
 
 
 def finished_stages(folder: RunFolder) -> set[str]:
-    """The stages whose results are complete and on disk."""
-    finished = {str(event["stage"]) for event in read_events(folder.events) if event["event"] == "StageFinished"}
+    """The stages whose results are complete and on disk; with more epochs to train, what was trained before is not."""
+    finished: set[str] = set()
+    for event in read_events(folder.events):
+        if event["event"] == "StageFinished":
+            finished.add(str(event["stage"]))
+        elif event["event"] == EPOCHS_RAISED:
+            finished -= {"train", "evaluate"}
     results = {"train": folder.weights, "evaluate": folder.metrics, "tune": folder.tuned_job}
     if is_synthetic(folder):
         del results["train"]  # it leaves no model

@@ -42,6 +42,8 @@ class Parcel:
     """Started on the cluster, in the package."""
     package: Package
     job_text: bytes | None
+    trains_on: bool = False
+    """A finished run is started as well: it has more to do."""
 
 
 def open_jobs(address: str) -> Jobs:
@@ -83,10 +85,11 @@ def _places(job: JobSpec) -> list[str]:
     return [f"{key}={json.dumps(place, ensure_ascii=False)}" for key, place in places.items() if place is not None]
 
 
-def make_resume_parcel(run: str, root: Path, folder: Path) -> Parcel:
+def make_resume_parcel(run: str, root: Path, folder: Path, epochs: int | None) -> Parcel:
     """What continuing a run on a cluster means: its job lies in its folder there."""
     package = find_package(folder, (folder / "runs", folder / "data"))
-    return Parcel(run, root, _command(["resume", run, "--root", str(root)]), package, None)
+    words = ["resume", run, "--root", str(root), *([] if epochs is None else ["--epochs", str(epochs)])]
+    return Parcel(run, root, _command(words), package, None, trains_on=epochs is not None)
 
 
 def _command(words: Sequence[str]) -> str:
@@ -98,10 +101,14 @@ def send(jobs: Jobs, parcel: Parcel, announce: Callable[[str], None]) -> Submiss
 
     Raises:
         ClusterError: The cluster refused it.
+        JobError: It is to train on, and still runs.
     """
     earlier = [submission for submission in jobs.list() if submission.run == parcel.run]
     last = earlier[0] if earlier else None
-    if last is not None and last.status in ("pending", "running", "done"):
+    if parcel.trains_on and last is not None and last.status in ("pending", "running"):
+        what = f"{parcel.run} is {last.status} at {jobs.address}; its epochs can be raised when it has ended"
+        raise JobError((Problem("--epochs", what),), f"orchestrator stop {parcel.run} --address {jobs.address}")
+    if not parcel.trains_on and last is not None and last.status in ("pending", "running", "done"):
         announce(f"{parcel.run} was submitted to {jobs.address} before and is {last.status}")
         return last
     name = parcel.run if not earlier else f"{parcel.run}.{len(earlier) + 1}"

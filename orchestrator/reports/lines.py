@@ -69,20 +69,33 @@ def _what_begins(event: Event) -> str:
 
 def _fault(event: Event, stage: str) -> str:
     attempt = whole(event, "attempt") or 1
-    if event["event"] == "CheckpointRejected":
-        return f"{stage}: checkpoint {visible(text(event, 'name'))} not used, {visible(text(event, 'reason'))}"
-    if event["event"] == "StepSkipped":
-        return f"{stage}: step {whole(event, 'step')} of epoch {epoch_number(event)} left out, {visible(text(event, 'reason'))}"
-    if event["event"] == "WorkerHung":
-        place = _joined(visible(text(event, "doing")), visible(text(event, "at")))
-        seconds = format_duration(number(event, "seconds") or 0.0)
-        return f"{stage}: rank {whole(event, 'rank')} hung for {seconds} in {place}; stacks in attempts/{visible(text(event, 'stacks'))}"
     if event["event"] == "AttemptFailed":
         return f"{stage}: attempt {attempt} failed, {visible(text(event, 'error'))}"
     if event["event"] == "AttemptStarted" and attempt > 1:
         return f"{stage}: attempt {attempt} with {format_count(whole(event, 'workers') or 0, 'worker')}"
-    change = _change_of_group(event)
-    return f"{stage}: {change}" if change else ""
+    what = _fault_of_training(event) or _change_of_course(event) or _change_of_group(event)
+    return f"{stage}: {what}" if what else ""
+
+
+def _fault_of_training(event: Event) -> str:
+    if event["event"] == "CheckpointRejected":
+        return f"checkpoint {visible(text(event, 'name'))} not used, {visible(text(event, 'reason'))}"
+    if event["event"] == "StepSkipped":
+        return f"step {whole(event, 'step')} of epoch {epoch_number(event)} left out, {visible(text(event, 'reason'))}"
+    if event["event"] == "WorkerHung":
+        place = _joined(visible(text(event, "doing")), visible(text(event, "at")))
+        seconds = format_duration(number(event, "seconds") or 0.0)
+        return f"rank {whole(event, 'rank')} hung for {seconds} in {place}; stacks in attempts/{visible(text(event, 'stacks'))}"
+    return ""
+
+
+def _change_of_course(event: Event) -> str:
+    if event["event"] == "ResumedInexactly":
+        changes = ", ".join(visible(str(change)) for change in event.get("changes") or ())
+        return f"goes on from {visible(text(event, 'name'))}, in the same order but not to the same bits: {changes}"
+    if event["event"] == "EpochsRaised":
+        return f"{whole(event, 'before')} epochs became {whole(event, 'after')}; the learning rate follows the new total"
+    return ""
 
 
 def _change_of_group(event: Event) -> str:

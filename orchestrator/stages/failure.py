@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import RayTrainError
 
@@ -69,7 +69,7 @@ def memory_used(error: BaseException) -> str:
     return ""
 
 
-def find_cause(error: TrainingFailedError, when_memory_ends: str) -> BaseException:
+def find_cause(error: TrainingFailedError | RayActorError, when_memory_ends: str) -> BaseException:
     """What ended an attempt: the error of ours that a worker raised, or else what Ray reports first."""
     failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
     causes = [innermost(failure) for failure in failures] or [error]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ import ray
 import ray.train
 import torch
 from ray.data import ExecutionOptions
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
@@ -44,9 +45,10 @@ PREEMPTIONS = 100
 def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
     """Run a worker group to its end and return what rank 0 returned.
 
-    An attempt that ends because a worker process was lost is followed by another one, `attempts` in all, on the nodes that
-    still answer, and so is one with a worker that is hung. So is one that ended with a checkpoint because its machine is taken
-    away, or because more workers fit; these are counted apart. What the workers raised would only be raised again: it is final.
+    An attempt that ends because a worker process, or Ray's process that leads them, was lost is followed by another one, `attempts`
+    in all, on the nodes that still answer, and so is one with a worker that is hung. So is one that ended with a checkpoint because
+    its machine is taken away, or because more workers fit; these are counted apart. What the workers raised would only be raised
+    again: it is final.
 
     Raises:
         OrchestratorError: What the workers raised.
@@ -66,7 +68,7 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
         watchdog = Watchdog(numbered(work.storage, "workers"), work.hang_s, run_one.__name__, journal)
         try:
             result = _run_attempt(placed, attempt, stop, watchdog)
-        except TrainingFailedError as error:
+        except (TrainingFailedError, RayActorError) as error:
             cause = find_cause(error, work.when_memory_ends)
             reason = watchdog.found or first_line(cause)
             journal.record("AttemptFailed", attempt=attempt, error=reason)
@@ -120,6 +122,8 @@ class Budget:
 def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest, watchdog: Watchdog) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
     trainer = make_trainer(work, attempt, watchdog.folder)
+    # Ray takes up what an earlier start of the program left under the same name, and fails where that is half a file.
+    shutil.rmtree(work.storage / group_name(work, attempt), ignore_errors=True)
     outcome: list[Any] = []
 
     def fit() -> None:
@@ -142,6 +146,11 @@ def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest, watchdog: Wat
     return outcome[0]
 
 
+def group_name(work: GroupWork, attempt: int) -> str:
+    """Under which Ray Train keeps what it knows of an attempt; every start of the program counts from 1."""
+    return f"{work.name}-{attempt}"
+
+
 def make_trainer(work: GroupWork, attempt: int, heartbeats: Path) -> TorchTrainer:
     """Ray Train's description of the group, whose workers give signs of life in a folder."""
     plan = work.plan
@@ -158,7 +167,7 @@ def make_trainer(work: GroupWork, attempt: int, heartbeats: Path) -> TorchTraine
         ),
         torch_config=NoticingTorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         run_config=RunConfig(
-            name=f"{work.name}-{attempt}",
+            name=group_name(work, attempt),
             storage_path=str(work.storage),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),

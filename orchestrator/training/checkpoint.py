@@ -1,7 +1,8 @@
 """Checkpoints that are complete, hashed and finite, or not there.
 
-A checkpoint is a folder `step-<number>` with the state and a manifest of hashes. It is written under another name,
-made durable, and renamed; a reader takes the newest one whose hashes agree.
+A checkpoint is a folder `step-<number>` with the state, which holds its position too, and a manifest with the hash of the state. It
+is written under another name, made durable, and renamed; a reader takes the newest one whose hash is right and whose numbers are
+finite. What has a temporary name is read by nobody, and removed by the next save.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -24,10 +26,11 @@ from orchestrator.errors import TrainingError
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 """Of the state; one of another format cannot be continued."""
 KEPT = 2
 """Checkpoints that stay; the older one is there for the day the newer one is damaged."""
+VERSIONS = {"orchestrator": __version__, "torch": str(torch.__version__)}
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,27 @@ class LoadedCheckpoint:
     name: str
     position: Position
     state: dict[str, Any]
+    versions: dict[str, str]
+    """Of the programs that wrote it."""
+
+    def changes(self, workers: int) -> list[str]:
+        """What is not as it was when this was written, so that training goes on with other bits; a line for each."""
+        found = [f"{name} {self.versions.get(name)} is now {now}" for name, now in VERSIONS.items() if self.versions.get(name) != now]
+        then = len(self.state["ranks"])
+        return found + ([f"{then} workers are now {workers}"] if then != workers else [])
+
+
+class OtherFormatError(ValueError):
+    """The state is whole, and laid out in another way."""
+
+
+UNUSABLE = (TrainingError, OSError, ValueError, KeyError, TypeError, RuntimeError, UnpicklingError)
+"""What reading a checkpoint that cannot be used raises."""
 
 
 @dataclass
 class CheckpointStore:
-    """The checkpoints of a run."""
+    """The checkpoints of a run; one process at a time saves."""
 
     folder: Path
     damaged: list[tuple[str, str]] = field(default_factory=list)
@@ -69,22 +88,20 @@ class CheckpointStore:
             TrainingError: A weight, or what the optimizer keeps of it, is not finite; nothing is written.
             StorageError: The storage is full or does not take the files.
         """
-        check_finite(state["model"])
-        check_finite(state.get("average") or {}, "averaged weights")
-        check_finite(_optimizer_tensors(state), "sums of the optimizer")
+        check_state(state)
         name = f"step-{position.global_step:08d}-{position.epoch:04d}"
         temporary = self.folder / f".{name}.tmp"
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
+            self._sweep()
             temporary.mkdir(parents=True)
-            digest = _write_state(temporary / STATE, state)
-            manifest: dict[str, Any] = {"epoch": position.epoch, "step": position.step, "global_step": position.global_step}
-            manifest |= {"format": FORMAT, "versions": {"orchestrator": __version__, "torch": torch.__version__}}
-            _write_durably(temporary / MANIFEST, json.dumps(manifest | {"files": {STATE: digest}}).encode())
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            digest = _write_state(temporary / STATE, state | {"position": astuple(position)})
+            manifest = {"format": FORMAT, "versions": VERSIONS, "files": {STATE: digest}}
+            _write_durably(temporary / MANIFEST, json.dumps(manifest).encode())
+            sync_folder(temporary)
+            self._remove(self.folder / name)
             temporary.rename(self.folder / name)
             sync_folder(self.folder)
-            self._prune()
+            self._prune(name)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise storage_error(error, self.folder / name) from error
@@ -92,54 +109,77 @@ class CheckpointStore:
 
     def newest(self) -> LoadedCheckpoint | None:
         """The newest checkpoint that verifies; the ones passed over are in `damaged`."""
-        return next(self._verified(load=True), None)
+        self.damaged.clear()
+        for path in self._newest_first():
+            try:
+                return _read(path)
+            except UNUSABLE as error:
+                self.damaged.append((path.name, _reason(error)))
+        return None
 
     def position(self) -> Position:
-        """Where the newest checkpoint that verifies stands, without loading its tensors."""
-        return next((checkpoint.position for checkpoint in self._verified(load=False)), START)
+        """Where the newest checkpoint that verifies stands."""
+        checkpoint = self.newest()
+        return START if checkpoint is None else checkpoint.position
 
-    def faults(self) -> list[tuple[str, str]]:
+    def faults(self) -> Iterator[tuple[str, str]]:
         """Name and reason of every damaged checkpoint; one of another format is whole."""
-        self.damaged.clear()
-        for _ in self._verified(load=False, any_format=True):
-            pass
-        return list(self.damaged)
-
-    def _verified(self, *, load: bool, any_format: bool = False) -> Iterator[LoadedCheckpoint]:
-        for path in sorted(self.folder.glob("step-*"), reverse=True):
+        for path in self._newest_first():
             try:
-                manifest = json.loads((path / MANIFEST).read_bytes())
-                content = (path / STATE).read_bytes()
-                position = Position(manifest["epoch"], manifest["step"], manifest["global_step"])
-                check_hash(content, manifest["files"][STATE])
-                if not any_format:
-                    check_format(manifest)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                self.damaged.append((path.name, f"{type(error).__name__}: {error}"))
+                _read(path)
+            except OtherFormatError:
                 continue
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if load else {}
-            yield LoadedCheckpoint(path.name, position, state)
+            except UNUSABLE as error:
+                yield path.name, _reason(error)
 
-    def _prune(self) -> None:
-        for path in sorted(self.folder.glob("step-*"), reverse=True)[KEPT:]:
-            shutil.rmtree(path)
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    def _prune(self, saved: str) -> None:
+        """Keep the last ones up to the one just saved; what lies beyond it was passed over, and must not crowd it out."""
+        for path in [path for path in self._newest_first() if path.name <= saved][KEPT:]:
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        """Under another name first: killed on the way, this leaves nothing that looks like a damaged checkpoint."""
+        if path.exists():
+            shutil.rmtree(path.rename(self.folder / f".{path.name}.old.tmp"))
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left."""
+        for path in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def check_hash(content: bytes, expected: str) -> None:
-    """Raises: ValueError: The state is not the one that was saved."""
-    if hashlib.sha256(content).hexdigest() != expected:
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
+
+
+def _read(path: Path) -> LoadedCheckpoint:
+    """Raises: One of `UNUSABLE`: `OtherFormatError` where another version could use it."""
+    manifest = json.loads((path / MANIFEST).read_bytes())
+    content = (path / STATE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]:
         raise ValueError(f"the hash of {STATE} is wrong")
-
-
-def check_format(manifest: dict[str, Any]) -> None:
-    """Raises: ValueError: The state is laid out in another way."""
     if (found := manifest.get("format", 1)) != FORMAT:
-        raise ValueError(f"it has format {found} of another version of orchestrator; this one continues format {FORMAT}")
+        raise OtherFormatError(f"it has format {found} of another version of orchestrator; this one continues format {FORMAT}")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    check_state(state)
+    return LoadedCheckpoint(path.name, Position(*state["position"]), state, dict(manifest["versions"]))
 
 
 def resume_position(checkpoints: Path) -> Position:
     """Where training goes on; the start when there is no usable checkpoint."""
     return CheckpointStore(checkpoints).position()
+
+
+def check_state(state: dict[str, Any]) -> None:
+    """Raises:
+    TrainingError: There is a number in it from which nothing can be trained.
+    """
+    check_finite(state["model"])
+    check_finite(state.get("average") or {}, "averaged weights")
+    check_finite(_optimizer_tensors(state), "sums of the optimizer")
 
 
 def check_finite(tensors: dict[str, torch.Tensor], what: str = "weights") -> None:

@@ -53,7 +53,8 @@ def train_worker(
         pulse: Is told what this worker is doing, where somebody watches.
 
     Raises:
-        TrainingError: The loss is not finite, the workers diverged, or the feed is out of order.
+        TrainingError: The loss is not finite, the workers diverged, or the feed ended too early.
+        FeedMovedError: The feed stands elsewhere than the checkpoint.
         StorageError: A checkpoint or the model could not be written.
     """
     return _Loop(work, feed, control, record, start, pulse or Pulse()).run()
@@ -103,6 +104,8 @@ class _Loop:
             self.record("CheckpointRejected", name=name, reason=reason)
         if checkpoint is not None:
             self.trainer.load_state_dict(checkpoint.state, checkpoint.position)
+            if changes := checkpoint.changes(self.trainer.workers):
+                self.record("ResumedInexactly", name=checkpoint.name, changes=changes)
         elif self.start is not None:
             weights = self.start()
             replaced = start_from(self.trainer.model, weights, len(self.work.classes))

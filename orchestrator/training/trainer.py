@@ -30,6 +30,13 @@ from orchestrator.training.timing import Stopwatch, Sums, clock_of
 from orchestrator.training.work import TrainWork
 
 
+class FeedMovedError(ConnectionError):
+    """The feed and the checkpoint stand at different steps: another process saved between the reading of the two.
+
+    A group whose controller was killed lives for a moment beside the next one, which therefore is to be started once more.
+    """
+
+
 class Trainer:
     """Model, optimiser and position of one worker.
 
@@ -78,7 +85,8 @@ class Trainer:
             The mean loss of this worker's images; with it the device is done with the step. It is waited for only here.
 
         Raises:
-            TrainingError: The feed is out of order.
+            TrainingError: The feed ended too early.
+            FeedMovedError: The feed stands elsewhere than the checkpoint.
         """
         with self.pulse.stepping(self.position.epoch, self.position.step):
             return self._train_step(feed)
@@ -157,9 +165,7 @@ class Trainer:
             )
         if (batch.phase, batch.epoch) != due or (phase is Phase.TRAIN and batch.step != step):
             got = f"{batch.phase} step {batch.step} of epoch {batch.epoch}"
-            raise TrainingError(
-                f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due", "report this with the run folder"
-            )
+            raise FeedMovedError(f"{got} came where {phase} step {step} of epoch {self.position.epoch} was due")
         return batch
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from prepared_data import faults_of_visible, faults_of_whole
-from tracing import Call, Ended, Preparer, Preparers, parse_log
+from tracing import Call, Ended, ForkServer, ForkServers, kill_at, parse_log
 from write_order import order_faults
 
 ERRORS = {
@@ -33,14 +33,14 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def from_nothing(preparers: Preparers, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def from_nothing(preparers: ForkServers, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """Nothing is prepared yet."""
     start = tmp_path_factory.mktemp("nothing")
     return watch(preparers.one(), start, tmp_path_factory.mktemp("from-nothing"))
 
 
 @pytest.fixture(scope="module")
-def from_a_crash(preparers: Preparers, from_nothing: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def from_a_crash(preparers: ForkServers, from_nothing: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """A writer was killed before its last step, and another one long ago after its first shard."""
     start = tmp_path_factory.mktemp("crash")
     (link,) = (call for call in from_nothing.calls if call.name == "link" and call.paths[-1].name == "manifest.json")
@@ -57,7 +57,7 @@ def undisturbed(request: pytest.FixtureRequest) -> Undisturbed:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
-def watch(preparer: Preparer, start: Path, around: Path) -> Undisturbed:
+def watch(preparer: ForkServer, start: Path, around: Path) -> Undisturbed:
     """Run twice: the calls are the same each time, so that a call is known by its number."""
     seen: list[list[Call]] = []
     for place in (around / "first", around / "second"):
@@ -68,7 +68,7 @@ def watch(preparer: Preparer, start: Path, around: Path) -> Undisturbed:
     return Undisturbed(start, seen[1], manifest.read_bytes())
 
 
-def traced_calls(preparer: Preparer, place: Path) -> list[Call]:
+def traced_calls(preparer: ForkServer, place: Path) -> list[Call]:
     """The changing calls of a run to the end."""
     log = place.with_suffix(".log")
     assert preparer.trace(place, log) == DONE
@@ -81,16 +81,12 @@ def check(found: list[list[str]]) -> None:
     assert not faults, "\n".join(faults)
 
 
-def kill_at(call: Call) -> tuple[str, str]:
-    return "-e", f"inject={call.name}:signal=SIGKILL:when={call.nth}"
-
-
 def test_killed_at_any_point_and_run_again_nothing_is_lost_or_doubled(
-    preparers: Preparers, undisturbed: Undisturbed, source: Path, tmp_path: Path
+    preparers: ForkServers, undisturbed: Undisturbed, source: Path, tmp_path: Path
 ) -> None:
     """A reader never sees part of a data set, and the next run ends with the same manifest and every image once."""
 
-    def visit(preparer: Preparer, call: Call) -> list[str]:
+    def visit(preparer: ForkServer, call: Call) -> list[str]:
         place = tmp_path / f"{call.name}-{call.nth}"
         shutil.copytree(undisturbed.start, place)
         killed = preparer.trace(place, place.with_suffix(".log"), *kill_at(call))
@@ -115,14 +111,14 @@ def test_enough_points_are_visited(from_nothing: Undisturbed, from_a_crash: Undi
 
 @pytest.mark.slow
 def test_an_error_at_any_point_is_named_and_run_again_nothing_is_lost_or_doubled(
-    preparers: Preparers, undisturbed: Undisturbed, source: Path, tmp_path: Path
+    preparers: ForkServers, undisturbed: Undisturbed, source: Path, tmp_path: Path
 ) -> None:
     """Full, over quota, failing: the run ends with an error of storage that names the path, and the next run ends as if nothing had been.
 
     What does not matter to the result does not end the run: making a folder that is there, and removing what nobody reads.
     """
 
-    def visit(preparer: Preparer, point: tuple[str, Call]) -> list[str]:
+    def visit(preparer: ForkServer, point: tuple[str, Call]) -> list[str]:
         error, call = point
         place = tmp_path / f"{error}-{call.name}-{call.nth}"
         shutil.copytree(undisturbed.start, place)
@@ -142,16 +138,16 @@ def is_fitting(ended: Ended, call: Call, place: Path) -> bool:
     return ended.code == 6 and f"cannot write {place}" in ended.said and len(ended.said.splitlines()) == 2
 
 
-def test_everything_lasts_before_it_is_named(from_nothing: Undisturbed, preparers: Preparers, tmp_path: Path) -> None:
+def test_everything_lasts_before_it_is_named(from_nothing: Undisturbed, preparers: ForkServers, tmp_path: Path) -> None:
     """Content is fsynced before its name is seen; names are fsynced before a record or the manifest that leads to them is seen."""
     assert order_faults(traced_calls(preparers.one(), tmp_path / "run"), tmp_path / "run") == []
 
 
 @pytest.mark.slow
-def test_what_a_killed_run_left_lasts_before_it_is_named(preparers: Preparers, from_nothing: Undisturbed, tmp_path: Path) -> None:
+def test_what_a_killed_run_left_lasts_before_it_is_named(preparers: ForkServers, from_nothing: Undisturbed, tmp_path: Path) -> None:
     """Killed or failed before any fsync, the next run makes up for it: it trusts no name that a power cut could take back."""
 
-    def visit(preparer: Preparer, point: tuple[str, Call]) -> list[str]:
+    def visit(preparer: ForkServer, point: tuple[str, Call]) -> list[str]:
         how, call = point
         place = tmp_path / f"{how.partition('=')[2]}-{call.nth}"
         log = place.with_suffix(".first")
@@ -164,7 +160,7 @@ def test_what_a_killed_run_left_lasts_before_it_is_named(preparers: Preparers, f
 
 
 @pytest.mark.parametrize("forgotten", ["content", "folder"])
-def test_a_forgotten_fsync_is_seen(from_nothing: Undisturbed, preparers: Preparers, tmp_path: Path, forgotten: str) -> None:
+def test_a_forgotten_fsync_is_seen(from_nothing: Undisturbed, preparers: ForkServers, tmp_path: Path, forgotten: str) -> None:
     """The check bites: without the fsync of a shard, or of the folder it lies in, the log is at fault."""
     place = tmp_path / "run"
     calls = traced_calls(preparers.one(), place)

@@ -11,22 +11,22 @@ from pathlib import Path
 
 import pytest
 from prepared_data import faults_of_visible
-from tracing import Call, Ended, Preparer, Preparers, parse_log
+from tracing import Call, Ended, ForkServer, ForkServers, parse_log
 
 pytestmark = pytest.mark.slow
 DONE = Ended(0, "")
 
 
 @pytest.fixture(scope="module")
-def frozen(preparers: Preparers, source: Path) -> Iterator[Preparer]:
+def frozen(preparers: ForkServers, source: Path) -> Iterator[ForkServer]:
     """The writer that is frozen; there is one only where processes can be traced."""
-    preparer = Preparer(source, "unlocked")
+    preparer = ForkServer("prepare_small.py", source, "unlocked")
     yield preparer
     preparer.close()
 
 
 @pytest.fixture(scope="module", params=["the same images", "other images"])
-def rival(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preparer]:
+def rival(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """The other writer; by names, sizes and times its images are always the same."""
     images = tmp_path_factory.mktemp("rival") / "images"
     shutil.copytree(source, images)
@@ -35,7 +35,7 @@ def rival(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest
             facts = (images / name).stat()
             (images / name).write_bytes(b"\xff" * facts.st_size)
             os.utime(images / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    preparer = Preparer(images, "unlocked")
+    preparer = ForkServer("prepare_small.py", images, "unlocked")
     yield preparer
     preparer.close()
 
@@ -52,7 +52,9 @@ def wait_until_stopped(log: Path) -> None:
         time.sleep(0.002)
 
 
-def test_a_frozen_writer_and_its_rival_leave_one_sound_data_set(frozen: Preparer, rival: Preparer, source: Path, tmp_path: Path) -> None:
+def test_a_frozen_writer_and_its_rival_leave_one_sound_data_set(
+    frozen: ForkServer, rival: ForkServer, source: Path, tmp_path: Path
+) -> None:
     """Whenever one is frozen, one of the two commits, whoever does not is told of a conflict, and the data stays sound when the
     frozen one goes on. Where both read the same images both succeed.
     """

@@ -1,4 +1,4 @@
-"""Children of `prepare_small.py`, let go on alone or under strace, which logs, kills, or fails their system calls."""
+"""Children of a fork server, let go on alone or under strace, which logs, kills, or fails their system calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-DRIVER = Path(__file__).with_name("prepare_small.py")
-CHANGING = ("openat", "mkdir", "write", "pwrite64", "ftruncate", "truncate", "fsync", "fdatasync", "rename", "renameat2", "link", "unlink")
+CHANGING = (
+    *("openat", "mkdir", "write", "pwrite64", "ftruncate", "truncate", "fsync", "fdatasync"),
+    *("rename", "renameat2", "link", "unlink", "unlinkat", "rmdir"),
+)
 """System calls by which files come to be, change and go."""
 LINE = re.compile(r"(?P<name>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*)| <unfinished \.\.\.>)?$")
 PATH = re.compile(r'<(/[^>]*)>|"(/[^"]*)"')
@@ -61,6 +63,11 @@ def parse_log(text: str) -> list[Call]:
     return calls
 
 
+def kill_at(call: Call) -> tuple[str, str]:
+    """The option of strace that kills the process instead of its making this call."""
+    return "-e", f"inject={call.name}:signal=SIGKILL:when={call.nth}"
+
+
 class CannotTraceError(Exception):
     """What strace says of it."""
 
@@ -74,29 +81,37 @@ class Ended:
     said: str
 
 
-class Preparer:
-    """One process of `prepare_small.py`; one child at a time."""
+class ForkServer:
+    """One process of a driver; one child at a time.
 
-    def __init__(self, source: Path, *arguments: str) -> None:
-        command = [sys.executable, str(DRIVER), str(source), *arguments]
+    Args:
+        driver: A script of this folder that calls `fork_server.serve`.
+        arguments: Its command line.
+    """
+
+    def __init__(self, driver: str, *arguments: str | Path) -> None:
+        command = [sys.executable, str(Path(__file__).with_name(driver)), *map(str, arguments)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, place: Path) -> Ended:
-        """Prepare below `place`, undisturbed."""
-        child = self._start(place)
+    def run(self, place: Path, *words: str) -> Ended:
+        """Work below `place`, undisturbed."""
+        child = self._start(place, words)
         os.kill(child, signal.SIGCONT)
         return self._end(place, child)
 
-    def trace(self, place: Path, log: Path, *options: str, meanwhile: Callable[[int], None] = lambda _: None) -> Ended:
+    def trace(
+        self, place: Path, log: Path, *options: str, words: Sequence[str] = (), meanwhile: Callable[[int], None] = lambda _: None
+    ) -> Ended:
         """The same under strace, which attaches before the first step, to the thread that does all writing and to no other process.
 
         Args:
-            place: Where to prepare.
+            place: Where to work.
             log: Where strace writes the system calls down.
             options: Further ones of strace.
+            words: For the work.
             meanwhile: Called with the process id when the child has been let go on.
         """
-        child = self._start(place)
+        child = self._start(place, words)
         command = ["strace", "-y", "-s", "4096", "-e", f"trace={','.join(CHANGING)}", *options, "-o", str(log), "-p", str(child)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr is not None
@@ -116,10 +131,10 @@ class Preparer:
     def close(self) -> None:
         self._process.communicate(timeout=60)
 
-    def _start(self, place: Path) -> int:
+    def _start(self, place: Path, words: Sequence[str]) -> int:
         assert self._process.stdin is not None
         place.mkdir(parents=True, exist_ok=True)
-        self._process.stdin.write(f"{place}\n")
+        self._process.stdin.write("\t".join([str(place), *words]) + "\n")
         self._process.stdin.flush()
         return int(self._answer())
 
@@ -131,31 +146,31 @@ class Preparer:
         return self._process.stdout.readline()
 
 
-class Preparers:
-    """Several preparers, for many points at a time."""
+class ForkServers:
+    """Several alike, for many points at a time."""
 
-    def __init__(self, source: Path, count: int) -> None:
-        self._all = [Preparer(source) for _ in range(count)]
-        self._idle: SimpleQueue[Preparer] = SimpleQueue()
-        for preparer in self._all:
-            self._idle.put(preparer)
+    def __init__(self, count: int, driver: str, *arguments: str | Path) -> None:
+        self._all = [ForkServer(driver, *arguments) for _ in range(count)]
+        self._idle: SimpleQueue[ForkServer] = SimpleQueue()
+        for server in self._all:
+            self._idle.put(server)
 
-    def one(self) -> Preparer:
+    def one(self) -> ForkServer:
         return self._all[0]
 
-    def at_each(self, points: Sequence[Point], visit: Callable[[Preparer, Point], Result]) -> list[Result]:
+    def at_each(self, points: Sequence[Point], visit: Callable[[ForkServer, Point], Result]) -> list[Result]:
         """What `visit` finds at each point, in their order."""
 
         def visit_with_one(point: Point) -> Result:
-            preparer = self._idle.get()
+            server = self._idle.get()
             try:
-                return visit(preparer, point)
+                return visit(server, point)
             finally:
-                self._idle.put(preparer)
+                self._idle.put(server)
 
         with ThreadPoolExecutor(len(self._all)) as threads:
             return list(threads.map(visit_with_one, points))
 
     def close(self) -> None:
-        for preparer in self._all:
-            preparer.close()
+        for server in self._all:
+            server.close()

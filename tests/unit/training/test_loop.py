@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 
 from orchestrator.errors import StorageError, TrainingError
-from orchestrator.training.checkpoint import START, CheckpointStore, Position, resume_position
+from orchestrator.training.checkpoint import KEPT, START, CheckpointStore, LoadedCheckpoint, Position, resume_position
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
+from orchestrator.training.trainer import FeedMovedError
 from orchestrator.training.work import TrainWork, Wish
 
 
@@ -25,9 +30,13 @@ def train(work: TrainWork, events: Events, stop_after: int = NEVER) -> bool:
 
 
 def final_weights(work: TrainWork) -> dict[str, torch.Tensor]:
+    return dict(newest_of(work).state["model"])
+
+
+def newest_of(work: TrainWork) -> LoadedCheckpoint:
     checkpoint = CheckpointStore(work.checkpoints).newest()
     assert checkpoint is not None
-    return dict(checkpoint.state["model"])
+    return checkpoint
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -96,7 +105,7 @@ def test_a_checkpoint_of_another_version_is_passed_over_and_named(tmp_path: Path
     assert manifest["versions"]["torch"] == torch.__version__
     path.write_text(json.dumps(manifest | {"format": 1}))
     assert resume_position(work.checkpoints) == START
-    assert CheckpointStore(work.checkpoints).faults() == []  # whole, so that nobody is told to delete it
+    assert list(CheckpointStore(work.checkpoints).faults()) == []  # whole, so that nobody is told to delete it
     train(work, events, stop_after=1)
     assert "format 1" in events.named("CheckpointRejected")[0]["reason"]
 
@@ -111,6 +120,18 @@ def test_a_finished_run_does_nothing(tmp_path: Path, events: Events) -> None:
     assert_same(final_weights(work), before)
 
 
+def test_more_epochs_train_on_from_the_last_checkpoint(tmp_path: Path, events: Events) -> None:
+    """Two epochs and then a third are three epochs, bit for bit, where the learning rate does not depend on the total."""
+    steady = {"schedule": "constant", "warmup": 0.0}
+    whole, work = make_work(tmp_path / "whole", train=steady), make_work(tmp_path / "raised", train=steady)
+    train(whole, Events())
+    train(replace(work, plan=replace(work.plan, epochs=EPOCHS - 1)), events)
+    train(work, events)
+    assert [event["resumed_from_step"] for event in events.named("TrainingStarted")] == [0, STEPS * (EPOCHS - 1)]
+    assert_same_state(newest_of(work).state, newest_of(whole).state)
+    assert (work.model_folder / "weights.safetensors").read_bytes() == (whole.model_folder / "weights.safetensors").read_bytes()
+
+
 def test_a_loss_that_is_not_finite_stops_with_its_place(tmp_path: Path, events: Events) -> None:
     """The error names step, epoch and the checkpoint from before; nothing broken is saved."""
     work = make_work(tmp_path, train={"lr": 1e30, "warmup": 0.0})
@@ -122,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_place(tmp_path: Path, events: 
 
 def test_a_feed_out_of_order_is_refused(tmp_path: Path, events: Events) -> None:
     """A micro-batch of another step never trains anything, and a feed that ends early is named."""
-    with pytest.raises(TrainingError, match="where train step 0 of epoch 0 was due"):
+    with pytest.raises(FeedMovedError, match="where train step 0 of epoch 0 was due"):
         train_worker(make_work(tmp_path), make_feed(0, 1), StopAfter(NEVER), events)
     with pytest.raises(TrainingError, match="the images ended"):
         train_worker(make_work(tmp_path), iter(()), StopAfter(NEVER), events)
@@ -137,26 +158,148 @@ def test_without_validation_the_last_epoch_is_the_model(tmp_path: Path, events: 
     assert all(event["validation_accuracy"] is None for event in events.named("EpochFinished"))
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "no manifest", "no state"])
-def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path, events: Events, damage: str) -> None:
-    """The one before it is used, and the event says which one was rejected and why."""
-    work = make_work(tmp_path)
-    train(work, events)
-    newest, before = sorted(work.checkpoints.iterdir(), reverse=True)
-    content = (newest / "state.pt").read_bytes()
-    if damage == "torn":
-        (newest / "state.pt").write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        (newest / "state.pt").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    else:
-        (newest / ("manifest.json" if damage == "no manifest" else "state.pt")).unlink()
-    store = CheckpointStore(work.checkpoints)
-    loaded = store.newest()
+def tear(place: Path) -> None:
+    content = place.read_bytes()
+    place.write_bytes(content[: len(content) // 2])
 
-    assert loaded is not None
-    assert loaded.name == before.name
-    assert [name for name, _ in store.damaged] == [newest.name]
-    assert resume_position(work.checkpoints) == loaded.position
+
+def flip(place: Path, at: int = -1) -> None:
+    """Turn one bit of a byte over."""
+    content = bytearray(place.read_bytes())
+    content[at] ^= 1
+    place.write_bytes(content)
+
+
+def rewrite(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the state of a checkpoint, under a hash that is right."""
+    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    change(state)
+    torch.save(state, checkpoint / "state.pt")
+    manifest = json.loads((checkpoint / "manifest.json").read_bytes())
+    manifest["files"]["state.pt"] = hashlib.sha256((checkpoint / "state.pt").read_bytes()).hexdigest()
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+def swap(first: Path, second: Path) -> None:
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "torn state": (lambda newest: tear(newest / "state.pt"), "hash of state.pt is wrong"),
+    "torn manifest": (lambda newest: tear(newest / "manifest.json"), "JSONDecodeError"),
+    "flipped state": (lambda newest: flip(newest / "state.pt"), "hash of state.pt is wrong"),
+    "flipped manifest": (lambda newest: flip(newest / "manifest.json"), "JSONDecodeError"),
+    "no state": (lambda newest: (newest / "state.pt").unlink(), "No such file"),
+    "no manifest": (lambda newest: (newest / "manifest.json").unlink(), "No such file"),
+    "NaN weight": (lambda newest: rewrite(newest, spoil("model")), "the weights are not finite: fc.bias"),
+    "infinite average": (lambda newest: rewrite(newest, spoil("average")), "the averaged weights are not finite: fc.bias"),
+    "NaN momentum": (lambda newest: rewrite(newest, spoil_momentum), "the sums of the optimizer are not finite: momentum_buffer of 0"),
+    "no position": (lambda newest: rewrite(newest, lose_position), "KeyError"),
+}
+"""What happens to the newest checkpoint, and what is said of it."""
+
+
+def spoil(part: str) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        state[part]["fc.bias"][0] = math.nan if part == "model" else math.inf
+
+    return change
+
+
+def spoil_momentum(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"][0]["momentum_buffer"][0] = math.nan
+
+
+def lose_position(state: dict[str, Any]) -> None:
+    del state["position"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path, events: Events, damage: str) -> None:
+    """Torn, flipped, incomplete, or not finite under a right hash: training goes on from the one before, says which one was rejected and
+    why, and ends with the bits of the undamaged run.
+    """
+    work, whole = (make_work(tmp_path / name, train={"ema": 0.8, "checkpoint_s": 1e-9}) for name in ("damaged", "whole"))
+    train(whole, Events())
+    train(work, events, stop_after=STEPS + 2)
+    newest, before = sorted(work.checkpoints.iterdir(), reverse=True)
+    harm, reason = DAMAGES[damage]
+    harm(newest)
+    train(work, events)
+
+    (rejected,) = events.named("CheckpointRejected")
+    assert rejected["name"] == newest.name
+    assert reason in rejected["reason"]
+    assert f"step-{events.named('TrainingStarted')[-1]['resumed_from_step']:08d}" in before.name
+    assert_same_state(newest_of(work).state, newest_of(whole).state)
+
+
+def test_checkpoints_whose_states_were_swapped_are_both_passed_over(tmp_path: Path, events: Events) -> None:
+    """Each state belongs to its own manifest; the one before them is used. Whole folders under each other's names are still whole."""
+    work = make_work(tmp_path, train={"checkpoint_s": 1e-9})
+    train(work, events, stop_after=2)
+    (oldest, *_) = sorted(work.checkpoints.iterdir())
+    shutil.copytree(oldest, tmp_path / "kept")
+    train(work, events, stop_after=2)
+    newest, middle = sorted(work.checkpoints.iterdir(), reverse=True)
+    (tmp_path / "kept").rename(oldest)
+    swap(newest / "state.pt", middle / "state.pt")
+    store = CheckpointStore(work.checkpoints)
+    assert store.position() == Position(0, 1, 1)
+    assert [name for name, _ in store.damaged] == [newest.name, middle.name]
+
+    swap(newest / "state.pt", middle / "state.pt")
+    swap(newest, middle)
+    assert store.position() == Position(0, 3, 3)
+    assert store.damaged == []
+
+
+def test_no_flipped_bit_of_a_manifest_moves_training(tmp_path: Path, events: Events) -> None:
+    """Any byte: the checkpoint is passed over, or it is the same position and state; never a guess."""
+    work = make_work(tmp_path)
+    train(work, events, stop_after=2)
+    whole = newest_of(work)
+    manifest = work.checkpoints / whole.name / "manifest.json"
+    content, used = manifest.read_bytes(), 0
+    for place in range(len(content)):
+        flip(manifest, place)
+        found = CheckpointStore(work.checkpoints).newest()
+        manifest.write_bytes(content)
+        if found is not None:
+            used += 1
+            assert found.position == whole.position
+            assert_same_state(found.state, whole.state)
+    assert 0 < used < len(content) / 2  # what names the versions decides nothing
+
+
+def test_what_was_passed_over_does_not_crowd_out_new_checkpoints(tmp_path: Path, events: Events) -> None:
+    """With nothing but damaged checkpoints training starts anew, and what it saves stays, although their numbers are higher."""
+    work = make_work(tmp_path, train={"checkpoint_s": 1e-9})
+    train(work, events, stop_after=STEPS + 2)
+    for path in work.checkpoints.glob("*/state.pt"):
+        tear(path)
+    train(work, events, stop_after=3)
+    assert resume_position(work.checkpoints) == Position(0, 3, 3)
+    train(work, events, stop_after=STEPS)
+    assert len(list(work.checkpoints.iterdir())) == KEPT
+
+
+def test_what_has_changed_since_a_checkpoint_is_said_in_one_event(tmp_path: Path, events: Events) -> None:
+    """Another torch continues it, and the record says that the bits will be other ones; the same torch says nothing."""
+    work = make_work(tmp_path)
+    train(work, events, stop_after=2)
+    train(work, events, stop_after=1)
+    assert not events.named("ResumedInexactly")
+    path = work.checkpoints / newest_of(work).name / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    path.write_text(json.dumps(manifest | {"versions": manifest["versions"] | {"torch": "1.0.0"}}))
+    train(work, events, stop_after=1)
+    (said,) = events.named("ResumedInexactly")
+    assert said["changes"] == [f"torch 1.0.0 is now {torch.__version__}"]
+    assert events.named("TrainingStarted")[-1]["resumed_from_step"] == 3
 
 
 def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None:
