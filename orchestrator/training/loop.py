@@ -155,7 +155,8 @@ class _Loop:
         """Add up what is shown, and see to it that not everything is left out."""
         position, broken = self.trainer.position, self.trainer.broken
         if broken is None:
-            self.losses.append(loss)
+            if self.leads:  # the others show nothing
+                self.losses.append(loss)
             self.skips_in_a_row = 0
             return
         self.skips_in_a_row += 1

@@ -234,7 +234,8 @@ class Trainer:
             self.average.model.load_state_dict(state["average"])
             set_buffers(self.average.model, own["average_buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.recipe.precision.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # what was not scaled so far begins with the scale of a new run
+            self.recipe.precision.scaler.load_state_dict(state["scaler"])
         everyone = [sum(values) for values in zip(*(rank["sums"] for rank in state["ranks"]), strict=True)]
         self.sums = Sums(*(own["sums"] if same else everyone if self.rank == 0 else (0.0, 0.0, 0.0)))
         set_random_state(own["rng"], self.device)

@@ -57,6 +57,19 @@ def test_on_a_cpu_auto_is_half_precision_where_the_cpu_is_made_for_it(tmp_path: 
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
 
 
+def test_a_run_that_began_in_single_precision_goes_on_in_half(tmp_path: Path) -> None:
+    """As on a machine that has another GPU, or one at all: the scale of the loss is that of a new run."""
+    work = make_work(tmp_path, norm="group")
+    train_worker(work, make_feed(), StopAfter(2), Events())
+    checkpoint = CheckpointStore(work.checkpoints).newest()
+    assert checkpoint is not None
+    half = make_work(tmp_path, norm="group", train={"precision": "fp16"})
+    resumed, scale = Trainer(half), Trainer(half).recipe.precision.scaler.get_scale()
+    resumed.load_state_dict(checkpoint.state, checkpoint.position)
+    assert resumed.recipe.precision.scaler.get_scale() == scale > 1
+    assert resumed.position == checkpoint.position
+
+
 def test_an_overflow_leaves_out_the_step() -> None:
     """fp16: a gradient that is not finite changes no weight and halves the scale; the next step is taken."""
     precision = Precision("fp16", CPU)
