@@ -14,7 +14,7 @@ from orchestrator.training.normalise import Normalize, to_device
 from orchestrator.training.optim import build_optimizer
 from orchestrator.training.precision import Precision, choose_precision
 
-pytestmark = NEED_GPU
+pytestmark = [*NEED_GPU]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 COPIES = 40
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
