@@ -25,6 +25,7 @@ from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.evaluate import EvaluateSettings, evaluation_feed, predict_one_worker
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.training.batch import Batch
+from orchestrator.training.pulse import Pulse
 
 SPLIT = "train"
 """The largest; it is shown as every split is evaluated."""
@@ -64,7 +65,7 @@ def images_per_s(subject: Subject, engine: Engine, *, repeated: bool, folder: Pa
     with TemporaryDirectory(prefix="pass-", dir=folder) as name:
         run = RunFolder(Path(name).resolve())
         settings = EvaluateSettings(subject.model, run.path / "parts", run.events, subject.plan.train.device, subject.plan.images[SPLIT])
-        worker: Callable[[Any, Iterator[Batch]], None] = predict_repeated if repeated else predict_one_worker
+        worker: Callable[[Any, Iterator[Batch], Pulse], None] = predict_repeated if repeated else predict_one_worker
         work = GroupWork(
             name="evaluate",
             plan=subject.plan.train,
@@ -83,7 +84,7 @@ def images_per_s(subject: Subject, engine: Engine, *, repeated: bool, folder: Pa
     return float((last["rows"] - first["rows"]) / (last["time"] - first["time"]))
 
 
-def predict_repeated(settings: EvaluateSettings, batches: Iterator[Batch]) -> None:
+def predict_repeated(settings: EvaluateSettings, batches: Iterator[Batch], pulse: Pulse) -> None:
     """Runs in every worker of the group: as many batches as there would be, from memory."""
     first = next(batches)
-    predict_one_worker(settings, repeat(first, -(-settings.rows // len(first.labels))))
+    predict_one_worker(settings, repeat(first, -(-settings.rows // len(first.labels))), pulse)

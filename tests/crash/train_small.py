@@ -34,6 +34,7 @@ from orchestrator.stages.in_process import batches_of
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.train import train_model
 from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.trainer import Trainer
 
 JOB = {
@@ -67,7 +68,7 @@ class Forked:
     def run_group(self, work: GroupWork, *_: Any) -> Any:
         feed = work.make_feed(self._workers)
         if self._workers == 1:
-            return work.run_one_worker(work.settings, batches_of(feed))
+            return work.run_one_worker(work.settings, batches_of(feed), Pulse())
         meeting, rank = self._place / f"meeting-{os.getpid()}", 0
         for other in range(1, self._workers):
             if not os.fork():
@@ -86,7 +87,8 @@ class Forked:
     def _work(self, work: GroupWork, feed: Feed, rank: int, meeting: Path) -> Any:
         MEETINGS.append(dist.FileStore(str(meeting), self._workers))
         dist.init_process_group("gloo", store=MEETINGS[0], rank=rank, world_size=self._workers)
-        result = work.run_one_worker(work.settings, (batch for batch in batches_of(feed) if batch.index % self._workers == rank))
+        own = (batch for batch in batches_of(feed) if batch.index % self._workers == rank)
+        result = work.run_one_worker(work.settings, own, Pulse())
         MEETINGS[0].set(f"leaves-{rank}", "")
         MEETINGS[0].wait([f"leaves-{other}" for other in range(self._workers)])
         return result

@@ -14,6 +14,7 @@ from orchestrator.training.ema import WeightAverage
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
 from orchestrator.training.models import build_model
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import StartWeights
 
@@ -49,7 +50,7 @@ def test_the_average_is_what_is_validated_and_written(tmp_path: Path, events: Ev
     assert all(torch.equal(value, written[name]) for name, value in checkpoint.state["average"].items())
     assert not torch.equal(checkpoint.state["model"]["conv1.weight"], written["conv1.weight"])
 
-    trainer = Trainer(work)
+    trainer = Trainer(work, Pulse())
     trainer.load_state_dict(checkpoint.state, checkpoint.position)
     trainer.begin_epoch(EPOCHS - 1)
     feed = list(make_feed(EPOCHS - 1))

@@ -16,6 +16,7 @@ from orchestrator.spec.model import ModelSpec
 from orchestrator.training.checkpoint import CheckpointStore
 from orchestrator.training.loop import train_worker
 from orchestrator.training.precision import Precision, choose_precision
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.recipe import Recipe
 from orchestrator.training.trainer import Trainer
 
@@ -36,7 +37,7 @@ def test_half_precision_is_close_to_single(tmp_path: Path, precision: str, loss_
     """Twelve steps: losses agree, all weights together move the same way (cosine), and they stay float32."""
     weights, losses, _ = train(tmp_path / "fp32")
     other_weights, other_losses, events = train(tmp_path / precision, precision=precision)
-    start = Trainer(make_work(tmp_path, norm="group")).model.state_dict()
+    start = Trainer(make_work(tmp_path, norm="group"), Pulse()).model.state_dict()
     assert events.named("TrainingStarted")[0]["precision"] == precision
     assert other_losses == pytest.approx(losses, abs=loss_off)
     assert other_losses != losses
@@ -64,7 +65,7 @@ def test_a_run_that_began_in_single_precision_goes_on_in_half(tmp_path: Path) ->
     checkpoint = CheckpointStore(work.checkpoints).newest()
     assert checkpoint is not None
     half = make_work(tmp_path, norm="group", train={"precision": "fp16"})
-    resumed, scale = Trainer(half), Trainer(half).recipe.precision.scaler.get_scale()
+    resumed, scale = Trainer(half, Pulse()), Trainer(half, Pulse()).recipe.precision.scaler.get_scale()
     resumed.load_state_dict(checkpoint.state, checkpoint.position)
     assert resumed.recipe.precision.scaler.get_scale() == scale > 1
     assert resumed.position == checkpoint.position

@@ -18,6 +18,7 @@ from orchestrator.training.chance import Place
 from orchestrator.training.checkpoint import Position
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.recipe import Recipe
 from orchestrator.training.trainer import Trainer
 
@@ -74,11 +75,11 @@ def test_accumulation_equals_the_large_batch(tmp_path: Path, parts: int) -> None
 def test_what_is_random_outside_a_micro_batch_goes_on(tmp_path: Path) -> None:
     """A checkpoint holds where torch's generator stands, for every worker."""
     work = make_work(tmp_path)
-    first = Trainer(work)
+    first = Trainer(work, Pulse())
     torch.rand(5)
     state = first.state_dict()
     expected = torch.rand(5)
-    second = Trainer(work)
+    second = Trainer(work, Pulse())
     second.load_state_dict(state, Position(0, 1, 1))
     assert [set(rank["rng"]) for rank in state["ranks"]] == [{"cpu"}]
     assert torch.equal(torch.rand(5), expected)
