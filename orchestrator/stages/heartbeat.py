@@ -72,8 +72,9 @@ class Hang:
     """Its process still gives signs of life."""
 
     def __str__(self) -> str:
-        what = "did nothing" if self.alive else "gave no sign of life"
-        return f"rank {self.beat.rank} {what} for {self.seconds:.0f} s in {self.beat.where}"
+        if self.alive:
+            return f"rank {self.beat.rank} did nothing for {self.seconds:.0f} s in {self.beat.where}"
+        return f"rank {self.beat.rank} gave no sign of life for {self.seconds:.0f} s, last seen in {self.beat.where}"
 
 
 def heartbeat_file(folder: Path, rank: int) -> Path:

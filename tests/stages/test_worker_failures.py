@@ -92,7 +92,8 @@ def test_a_worker_that_never_comes_back_is_replaced(make_workshop: Make, ray_clu
     once = workshop.root.path.parent / "once"
     workshop.run(*TWO_WORKERS, faulty(fault, 6, once), "train.hang_s=5", "train.checkpoint_s=0.001", in_process=False, until="train")
     hung = assert_went_on(only_run(workshop), rank=1)
-    assert (hung["doing"], hung["alive"]) == ("compute", alive)
+    assert hung["alive"] is alive
+    assert hung["doing"] == "compute" or not alive  # what it last said of itself may be older
     assert "faulty_networks.py" in hung["at"]
     assert fault in hung["at"]
     assert hung["seconds"] >= 5
