@@ -135,7 +135,7 @@ def test_more_epochs_train_on_from_the_last_checkpoint(tmp_path: Path, events: E
 def test_a_loss_that_is_not_finite_stops_with_its_place(tmp_path: Path, events: Events) -> None:
     """The error names step, epoch and the checkpoint from before; nothing broken is saved."""
     work = make_work(tmp_path, train={"lr": 1e30, "warmup": 0.0})
-    with pytest.raises(TrainingError, match=r"not finite after step \d+ of epoch 1") as raised:
+    with pytest.raises(TrainingError, match=r"not finite on rank 0 after step \d+ of epoch 1") as raised:
         train(work, events)
     assert "train.lr" in raised.value.next_step
     assert resume_position(work.checkpoints) == START
