@@ -40,6 +40,7 @@ def build(num_classes, in_channels, place):
 """
 EPOCHS = 60
 DEADLINE_S = 300
+STEADY = ("train.select=last", "train.grow_after_s=1", "train.checkpoint_s=600")
 
 
 class Training:
@@ -58,7 +59,7 @@ class Training:
 
     def words(self, *overrides: str) -> list[str]:
         network = f"model={{entry: 'my_networks:build', kwargs: {{place: '{self.shell.place}'}}}}"
-        return ["job.yaml", network, "train.select=last", "train.grow_after_s=1", "train.checkpoint_s=600", *overrides]
+        return ["job.yaml", network, "train.precision=fp32", *STEADY, *overrides]
 
     def events(self, kind: str) -> list[Event]:
         """Of training, in the order of time."""
