@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy import printed_names, run_benchmark
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TOY = ("--images", "48", "--many", "96", "--repeats", "2", "--raylets", "1", "2")
 

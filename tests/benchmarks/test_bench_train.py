@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy import printed_names, run_benchmark
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TOY = ("--networks", "resnet18", "--batch", "4", "--steps", "32", "--repeats", "1")
 
