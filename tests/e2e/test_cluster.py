@@ -79,9 +79,9 @@ def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_n
 
 def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, two_nodes: RayNodes) -> None:
     """The run goes on without its follower, a stopped one has a checkpoint, and its next start continues there."""
-    connect(shell, two_nodes).write_job(epochs=400)
+    connect(shell, two_nodes).write_job(epochs=2000)
     follower = shell.start("submit", "job.yaml")
-    wait_until(lambda: "train: epoch 3/400" in follower.log.read_text())
+    wait_until(lambda: "train: epoch 3/2000" in follower.log.read_text())
     follower.process.send_signal(signal.SIGINT)
     code, output = follower.wait()
     (run,) = (path.name for path in shell.place.glob("runs/*"))
@@ -102,9 +102,9 @@ def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, t
 
 def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: RayNodes) -> None:
     """A node is killed while its worker trains: the group starts again on the other one, from the checkpoint, and finishes."""
-    connect(shell, fragile).write_job(epochs=60)
+    connect(shell, fragile).write_job(epochs=120)
     follower = shell.start("submit", "job.yaml", "train.workers=2")
-    wait_until(lambda: "train: epoch 3/60" in follower.log.read_text())
+    wait_until(lambda: "train: epoch 3/120" in follower.log.read_text())
     fragile.kill_second_node()
     code, output = follower.wait(300)
     attempts = [event for event in events(shell, "AttemptStarted") if event["stage"] == "train"]
@@ -113,7 +113,7 @@ def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: RayNodes) -> N
     assert code == 0, output
     assert [(event["workers"], event["nodes"]) for event in attempts] == [(2, 2), (2, 1)]
     assert int(str(started[-1]["resumed_from_step"])) > 0
-    assert {event["epoch"] for event in events(shell, "EpochFinished")} == set(range(60))
+    assert {event["epoch"] for event in events(shell, "EpochFinished")} == set(range(120))
     assert "result    test accuracy" in output
 
 

@@ -26,7 +26,7 @@ def named(place: Path, name: str) -> list[dict[str, object]]:
 @pytest.mark.slow
 def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
     """kill -9 of the program while Ray trains: the same command continues from a checkpoint, and Ctrl-C names the next command."""
-    shell.write_job(images_per_class=60, epochs=400)
+    shell.write_job(images_per_class=60, epochs=2000)
     program = shell.start("run", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
     program.kill()
@@ -42,7 +42,7 @@ def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
 @pytest.mark.slow
 def test_a_killed_controller_costs_one_attempt(shell: Shell) -> None:
     """kill -9 of the process that leads Ray's workers: the same program goes on from the newest checkpoint and finishes the run."""
-    shell.write_job(images_per_class=60, epochs=40)
+    shell.write_job(images_per_class=60, epochs=120)
     program = shell.start("run", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
     (controller,) = [pid for pid in living_in(shell.place) if title_of(pid).startswith(b"ray::TrainController")]
@@ -95,7 +95,7 @@ def test_killed_prepare_keeps_finished_units_and_commits_the_same(shell: Shell) 
 
 def test_two_programs_do_not_work_on_one_run(shell: Shell) -> None:
     """While one program works on a run, a second one refuses with exit code 6 and names the first."""
-    shell.write_job(epochs=200)
+    shell.write_job(epochs=2000)
     first = shell.start("run", "job.yaml", "--in-process")
     wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
     second = shell("run", "job.yaml", "--in-process")
@@ -155,7 +155,7 @@ def test_ctrl_c_in_a_study_saves_and_resume_finishes(shell: Shell) -> None:
 
 def test_another_shell_watches_and_stops_a_run(shell: Shell) -> None:
     """list and status name a running run and its process, logs -f follows it to its end, stop saves it, and resume is offered."""
-    shell.write_job(epochs=400)
+    shell.write_job(epochs=2000)
     program = shell.start("run", "job.yaml", "--in-process")
     wait_until(lambda: len(named(shell.place, "EpochFinished")) >= 2)
     (run,) = shell.place.glob("runs/*")
@@ -177,7 +177,7 @@ def test_another_shell_watches_and_stops_a_run(shell: Shell) -> None:
 
 def test_a_lost_run_is_told_from_a_running_one(shell: Shell) -> None:
     """After kill -9 the record still says running; list and status say lost, and how to go on."""
-    shell.write_job(epochs=400)
+    shell.write_job(epochs=2000)
     program = shell.start("run", "job.yaml", "--in-process")
     wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
     program.kill()
