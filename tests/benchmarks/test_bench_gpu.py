@@ -9,7 +9,7 @@ from toy import printed_names, run_benchmark
 
 from orchestrator.testing import write_image_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1500)]
 
 TOY = (
     *("--toy", "--images", "160", "--size", "64", "--batch", "4", "--epochs", "1", "--repeats", "1"),
