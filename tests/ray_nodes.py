@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -72,7 +73,7 @@ class RayNodes:
         head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
         try:
             self._start("0", [*head, f"--num-cpus={cpus if head_cpus is None else head_cpus}", f"--num-gpus={head_gpus}"])
-            self._wait_for_nodes(1)
+            self._wait_for(bool)
             for _ in range(1, count):
                 self.add_node()
         except BaseException:
@@ -83,7 +84,7 @@ class RayNodes:
         """One node more; its id."""
         before = self._living_nodes()
         self._start(str(len(self.nodes)), [f"--address={self.gcs_address}", f"--num-cpus={self.cpus}"], self.hidden)
-        self._wait_for_nodes(len(before) + 1)
+        self._wait_for(lambda nodes: bool(nodes - before))  # one that was killed just now may still be among them
         (added,) = self._living_nodes() - before
         return added
 
@@ -110,9 +111,9 @@ class RayNodes:
                 subprocess.Popen([*command, f"--temp-dir={self.folder / name}"], env=self.environment, stdout=log, stderr=subprocess.STDOUT)
             )
 
-    def _wait_for_nodes(self, count: int) -> None:
+    def _wait_for(self, joined: Callable[[set[str]], bool]) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
-        while len(self._living_nodes()) < count:
+        while not joined(self._living_nodes()):
             assert time.monotonic() < deadline, [log.read_text() for log in self.folder.glob("*.log")]
             time.sleep(0.2)
 
