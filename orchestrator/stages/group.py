@@ -27,7 +27,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
-from orchestrator.stages.heartbeat import beating
+from orchestrator.stages.heartbeat import Seat, beating
 from orchestrator.stages.ingest import batches_of_rank, dataset_factory
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
 from orchestrator.stages.placing import describe_shape, place, watching_growth
@@ -74,6 +74,8 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
             journal.record("AttemptFailed", attempt=attempt, error=reason)
             if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error
+            if isinstance(error, RayActorError):
+                watchdog.free_the_cluster()
             budget.spend_on_loss(reason, cause, preempted=bool(taken_nodes() - taken))
         else:
             if not starts_again(result) or stop.asked:
@@ -184,7 +186,8 @@ def _run_worker(config: dict[str, Any]) -> Any:
         batches = repeated_batches(repeated, rank)
     else:
         batches = batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers)
-    beats = beating(config["heartbeats"], rank, ray.get_runtime_context().get_node_id(), work.hang_s)
+    here = ray.get_runtime_context()
+    beats = beating(config["heartbeats"], Seat(rank, here.get_node_id(), here.get_placement_group_id()), work.hang_s)
     with heeding_notices() if work.saves_on_stop else nullcontext(), beats as pulse:
         return run_one(work, batches, pulse)
 

@@ -39,6 +39,17 @@ RECORD_BYTES = 512
 
 
 @dataclass(frozen=True)
+class Seat:
+    """The place of a worker."""
+
+    rank: int
+    node: str
+    """Ray's id of it."""
+    group: str
+    """Ray's id of the placement group that holds its CPUs."""
+
+
+@dataclass(frozen=True)
 class Heartbeat:
     """What a worker says of itself."""
 
@@ -47,6 +58,7 @@ class Heartbeat:
     born: str
     """When its process began: with the pid, no other process is taken for it."""
     node: str
+    group: str
     beats: int
     """Grows with every sign of life."""
     changes: int
@@ -97,11 +109,11 @@ def beat_seconds(hang_s: float) -> float:
 
 
 @contextmanager
-def beating(folder: Path, rank: int, node: str, hang_s: float) -> Iterator[Pulse]:
+def beating(folder: Path, seat: Seat, hang_s: float) -> Iterator[Pulse]:
     """While the context lasts this process gives signs of life, and shows its stacks when it is asked to."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, stacks, pulse, ended = heartbeat_file(folder, rank), stacks_file(folder, rank), Pulse(), threading.Event()
-    heart = _Heart(path, rank, node, pulse)
+    path, stacks, pulse, ended = heartbeat_file(folder, seat.rank), stacks_file(folder, seat.rank), Pulse(), threading.Event()
+    heart = _Heart(path, seat, pulse)
     thread = threading.Thread(target=heart.beat_until, args=(ended, beat_seconds(hang_s)), name="heartbeat", daemon=True)
     with stacks.open("w") as file:
         faulthandler.register(STACKS_SIGNAL, file)
@@ -121,24 +133,25 @@ def beating(folder: Path, rank: int, node: str, hang_s: float) -> Iterator[Pulse
 class _Heart:
     """Writes the signs of life of this process."""
 
-    def __init__(self, path: Path, rank: int, node: str, pulse: Pulse) -> None:
-        self._path, self._rank, self._node, self._pulse = path, rank, node, pulse
+    def __init__(self, path: Path, seat: Seat, pulse: Pulse) -> None:
+        self._path, self._seat, self._pulse = path, seat, pulse
         self._pid, self._born, self._beats = os.getpid(), birth_of(os.getpid()), 0
 
     def beat(self) -> None:
         self._beats += 1
-        pulse = self._pulse
+        seat, pulse = self._seat, self._pulse
         beat = Heartbeat(
-            self._rank,
-            self._pid,
-            self._born,
-            self._node,
-            self._beats,
-            pulse.changes,
-            pulse.doing,
-            pulse.epoch,
-            pulse.step,
-            pulse.usual_step_s,
+            rank=seat.rank,
+            pid=self._pid,
+            born=self._born,
+            node=seat.node,
+            group=seat.group,
+            beats=self._beats,
+            changes=pulse.changes,
+            doing=pulse.doing,
+            epoch=pulse.epoch,
+            step=pulse.step,
+            usual_step_s=pulse.usual_step_s,
         )
         with suppress(OSError):  # of storage that fails the checkpoints tell
             _write_in_place(self._path, json.dumps(asdict(beat)).encode().ljust(RECORD_BYTES))

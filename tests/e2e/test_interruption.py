@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
+from ray_processes import living_in, title_of
 from shell import Shell, wait_until
 
 from orchestrator.record.journal import read_events
@@ -35,6 +37,24 @@ def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
     code, output = again.wait()
     assert code == 130, output
     assert "orchestrator resume" in output
+
+
+@pytest.mark.slow
+def test_a_killed_controller_costs_one_attempt(shell: Shell) -> None:
+    """kill -9 of the process that leads Ray's workers: the same program goes on from the newest checkpoint and finishes the run."""
+    shell.write_job(images_per_class=60, epochs=120)
+    program = shell.start("run", "job.yaml")
+    wait_until(lambda: bool(checkpoints(shell.place)))
+    (controller,) = [pid for pid in living_in(shell.place) if title_of(pid).startswith(b"ray::TrainController")]
+    os.kill(controller, signal.SIGKILL)
+    code, output = program.wait(240)
+
+    assert code == 0, output
+    started = named(shell.place, "TrainingStarted")
+    assert [event["attempt"] for event in named(shell.place, "AttemptFailed")] == [1]
+    assert started[0]["resumed_from_step"] == 0
+    assert started[-1]["resumed_from_step"] > 0  # type: ignore[operator]
+    assert named(shell.place, "TrainingFinished")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
