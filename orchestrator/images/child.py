@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.images.picture import StoredPicture
+from orchestrator.images.given import Given, Seen
 from orchestrator.images.verdict import Reason, Rejection
-from orchestrator.images.wire import LENGTHS, result_from_message
+from orchestrator.images.wire import LENGTHS, answer_from_message, request_to_message
 
 START_S = 120
 END_S = 10
@@ -69,20 +69,20 @@ class Child:
                 f"the process that decodes images does not start: {end.verdict.detail}", f"to see why: {' '.join(command)} < /dev/null"
             ) from end
 
-    def send(self, header: bytes, image: bytes) -> None:
+    def send(self, header: bytes, image: Given) -> None:
         """Hand over an image, or as much of it as the pipe takes now."""
-        self._outgoing += (memoryview(LENGTHS.pack(len(header), len(image)) + header), memoryview(image))
+        self._outgoing += map(memoryview, request_to_message(header, image))
         self._write()
 
-    def receive(self, wait_s: float) -> StoredPicture | Rejection:
-        """The result for the oldest image that has none.
+    def receive(self, wait_s: float) -> Seen | None:
+        """What came of the oldest image that has no answer; None where it does not lie where it should.
 
         Raises:
             ChildEnded: The child died, wrote nonsense, or was killed because it did not answer in time.
         """
         header, data = self._next_message(wait_s)
         try:
-            return result_from_message(header, data)
+            return answer_from_message(header, data)
         except (KeyError, TypeError, ValueError) as error:
             raise self._talked_nonsense() from error
 

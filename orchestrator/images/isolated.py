@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from orchestrator.images.child import Child, ChildEnded
+from orchestrator.images.given import Given, Seen
 from orchestrator.images.picture import PixelWork, StoredPicture
 from orchestrator.images.verdict import Reason, Rejection
 from orchestrator.images.wire import work_to_header
@@ -48,16 +51,22 @@ class PictureProcess:
             self._child.kill()
             self._child = None
 
-    def run(self, images: Iterable[bytes], work: PixelWork) -> Iterator[StoredPicture | Rejection]:
+    def run(self, images: Iterable[Given], work: PixelWork) -> Iterator[StoredPicture | Rejection]:
+        """What `see` says, without the facts about the files."""
+        with closing(self.see(images, work)) as all_seen:
+            for seen in all_seen:
+                yield seen.result
+
+    def see(self, images: Iterable[Given], work: PixelWork) -> Generator[Seen]:
         """Prepare images, in their order. A caller that stops early costs the child.
 
         Raises:
-            OrchestratorError: The child does not start.
+            OrchestratorError: The child does not start, or an image could not be read.
         """
         if self._busy:
             raise RuntimeError("this picture process is in use; one caller at a time")
         self._busy = True
-        sent: deque[bytes] = deque()
+        sent: deque[Given] = deque()
         header = work_to_header(work)
         try:
             child = self._child_for(work)
@@ -65,11 +74,11 @@ class PictureProcess:
                 sent.append(image)
                 child.send(header, image)
                 if len(sent) > IN_FLIGHT:
-                    child, result = self._receive(child, sent, work)
-                    yield result
+                    child, seen = self._receive(child, sent, work)
+                    yield seen
             while sent:
-                child, result = self._receive(child, sent, work)
-                yield result
+                child, seen = self._receive(child, sent, work)
+                yield seen
         finally:
             if sent:
                 self.close()
@@ -84,26 +93,44 @@ class PictureProcess:
             self._max_pixels = work.max_pixels
         return self._child
 
-    def _receive(self, child: Child, sent: deque[bytes], work: PixelWork) -> tuple[Child, StoredPicture | Rejection]:
-        """The result for the image that was sent first, and the child that has the others now."""
+    def _receive(self, child: Child, sent: deque[Given], work: PixelWork) -> tuple[Child, Seen]:
+        """What came of the image that was sent first, and the child that has the others now."""
         deaths = 0
         while True:
             try:
-                result = child.receive(work.decode_wall_s)
+                seen = child.receive(work.decode_wall_s)
             except ChildEnded as end:
                 deaths += 1
-                blamed = deaths == TRIES or end.verdict.reason is Reason.DECODE_TIMEOUT
-                if blamed:
-                    sent.popleft()
                 self._child = None
-                child = self._child_for(work)
-                for image in sent:
-                    child.send(work_to_header(work), image)
-                if blamed:
-                    return child, end.verdict
+                blamed = deaths == TRIES or end.verdict.reason is Reason.DECODE_TIMEOUT
+                verdict = _blamed(sent.popleft(), end.verdict) if blamed else None
+                child = self._send_again(sent, work)
+                if verdict is not None:
+                    return child, verdict
             else:
-                sent.popleft()
-                return child, result
+                if seen is not None:
+                    sent.popleft()
+                    return child, seen
+                sent[0] = _content(sent[0])
+                self.close()
+                child = self._send_again(sent, work)
+
+    def _send_again(self, sent: Iterable[Given], work: PixelWork) -> Child:
+        """A new child, to which everything is sent that has no answer."""
+        child, header = self._child_for(work), work_to_header(work)
+        for image in sent:
+            child.send(header, image)
+        return child
+
+
+def _content(image: Given) -> bytes:
+    return image if isinstance(image, bytes) else image.read()
+
+
+def _blamed(image: Given, verdict: Rejection) -> Seen:
+    """Of an image over which its process died."""
+    content = _content(image)
+    return Seen(len(content), hashlib.sha256(content).hexdigest(), verdict)
 
 
 @cache

@@ -5,6 +5,7 @@ It may crash, hang or fill its memory; `isolated` starts it, and makes a verdict
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import resource
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.images.complaints import weigh_complaints
+from orchestrator.images.given import Seen
 from orchestrator.images.picture import PixelWork, StoredPicture, prepare_picture
 from orchestrator.images.verdict import Rejection
-from orchestrator.images.wire import LENGTHS, READY, result_to_message, work_from_header
+from orchestrator.images.wire import READY, REQUEST, WHOLE, answer_to_message, place_from_message, work_from_header
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 BYTES_PER_PIXEL = 32
@@ -40,22 +42,43 @@ def serve(prepare: Callable[[bytes, PixelWork], StoredPicture | Rejection]) -> N
     known, work = b"", None
     with os.fdopen(STDIN, "rb", closefd=False) as requests:
         while (request := _read_request(requests)) is not None:
-            header, data = request
+            header, image = request
             if work is None or header != known:
                 known, work = header, work_from_header(header)
                 _limit(resource.RLIMIT_AS, own_bytes + ROOM_BYTES + work.max_pixels * BYTES_PER_PIXEL)
             _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + work.decode_cpu_s)
-            _write(answers, result_to_message(weigh_complaints(prepare(data, work), _take_spoken())))
+            seen = None
+            if image is not None:
+                sha256 = hashlib.sha256(image).hexdigest()
+                seen = Seen(len(image), sha256, weigh_complaints(prepare(image, work), _take_spoken()))
+            _write(answers, answer_to_message(seen))
 
 
-def _read_request(requests: BinaryIO) -> tuple[bytes, bytes] | None:
-    """Header and image; None at the end, also when it comes in the middle."""
-    lengths = requests.read(LENGTHS.size)
-    if len(lengths) < LENGTHS.size:
+def _read_request(requests: BinaryIO) -> tuple[bytes, bytes | None] | None:
+    """Header and image, or no image where it does not lie where it should; None at the end, also when it comes in the middle."""
+    lengths = requests.read(REQUEST.size)
+    if len(lengths) < REQUEST.size:
         return None
-    header_bytes, data_bytes = LENGTHS.unpack(lengths)
+    is_place, header_bytes, data_bytes = REQUEST.unpack(lengths)
     header, data = requests.read(header_bytes), requests.read(data_bytes)
-    return (header, data) if len(data) == data_bytes else None
+    if len(data) < data_bytes:
+        return None
+    return header, _read_place(*place_from_message(data)) if is_place else data
+
+
+def _read_place(path: bytes, start: int, size: int) -> bytes | None:
+    """An image from its file; None where there is no such file, or more or less in it than was said."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        image = os.pread(descriptor, size + 1, 0) if start == WHOLE else os.pread(descriptor, size, start)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return image if len(image) == size else None
 
 
 def _write(descriptor: int, message: bytes) -> None:

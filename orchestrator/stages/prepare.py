@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,10 @@ from orchestrator.dataset.listing import Listing, printable
 from orchestrator.dataset.manifest import Manifest, StoredImage, is_prepared, read_manifest
 from orchestrator.dataset.reuse import find_reusable, retried, take_over
 from orchestrator.dataset.shards import ShardRows, write_shard
-from orchestrator.dataset.sources.read import read_images
+from orchestrator.dataset.sources.read import locate_images
 from orchestrator.dataset.units import ListedImage, Unit, lay_out, read_listing, read_unit, units_of, write_listing
 from orchestrator.errors import DataError, Interrupted
+from orchestrator.images.given import Given
 from orchestrator.images.isolated import picture_process
 from orchestrator.images.picture import PixelWork, StoredPicture
 from orchestrator.images.verdict import Reason, Rejection
@@ -277,26 +277,25 @@ def _prepare_pictures(work: PrepareWork, images: Sequence[ListedImage]) -> tuple
     """The images that became pictures, in their order, and those that did not."""
     taken: list[_Taken] = []
     rejects: list[Reject] = []
-    sent: deque[_Source] = deque()
+    sent: deque[ListedImage] = deque()
 
-    def contents() -> Iterator[bytes]:
-        """While a picture is made of one image, the next ones are read and hashed."""
-        for image, content in zip(images, read_images(work.base, images), strict=True):
-            if content is None:
-                rejects.append(
-                    _reject(_Source(image, 0, ""), Rejection(Reason.MISSING, "the manifest names it, and there is no such file"))
-                )
+    def given() -> Iterator[Given]:
+        """What is not in a file of this machine is read while pictures are made of what came before."""
+        for image, found in zip(images, locate_images(work.base, images), strict=True):
+            if found is None:
+                missing = Rejection(Reason.MISSING, "the manifest names it, and there is no such file")
+                rejects.append(_reject(_Source(image, 0, ""), missing))
                 continue
             ORIGINALS_READ["images"] += 1
-            sent.append(_Source(image, len(content), hashlib.sha256(content).hexdigest()))
-            yield content
+            sent.append(image)
+            yield found
 
-    for result in picture_process().run(contents(), work.pixels):
-        source = sent.popleft()
-        if isinstance(result, Rejection):
-            rejects.append(_reject(source, result))
+    for seen in picture_process().see(given(), work.pixels):
+        source = _Source(sent.popleft(), seen.size, seen.sha256)
+        if isinstance(seen.result, Rejection):
+            rejects.append(_reject(source, seen.result))
         else:
-            taken.append(_Taken(source, result))
+            taken.append(_Taken(source, seen.result))
     return taken, rejects
 
 

@@ -5,6 +5,7 @@ With the argument `unlocked` they take no lock on the data, as on storage that c
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -20,8 +21,8 @@ from orchestrator.dataset.health import HEALTH, write_health
 from orchestrator.dataset.manifest import is_prepared
 from orchestrator.dataset.splits import remember_splits
 from orchestrator.dataset.units import Unit
-from orchestrator.images.picture import PixelWork, StoredPicture, prepare_picture
-from orchestrator.images.verdict import Rejection
+from orchestrator.images.given import Given, Seen
+from orchestrator.images.picture import PixelWork, prepare_picture
 from orchestrator.launch.images import find_images
 from orchestrator.plan.values import PreparePlan
 from orchestrator.record.journal import Journal
@@ -48,8 +49,10 @@ class OneByOne:
 class HerePictures:
     """Makes pictures in this process: a child of its own for each of hundreds of children would take minutes, and writes nothing."""
 
-    def run(self, images: Iterable[bytes], work: PixelWork) -> Iterator[StoredPicture | Rejection]:
-        return (prepare_picture(image, work) for image in images)
+    def see(self, images: Iterable[Given], work: PixelWork) -> Iterator[Seen]:
+        for image in images:
+            content = image if isinstance(image, bytes) else image.read()
+            yield Seen(len(content), hashlib.sha256(content).hexdigest(), prepare_picture(content, work))
 
 
 def prepare(source: Path, place: Path, *, unlocked: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,9 @@ import pytest
 from workshop import CLASSES, Workshop
 
 from orchestrator.dataset.verify import data_faults
+from orchestrator.images.given import Given, Seen
 from orchestrator.images.isolated import picture_process
-from orchestrator.images.picture import PixelWork, StoredPicture
+from orchestrator.images.picture import PixelWork
 from orchestrator.images.verdict import Reason, Rejection
 from orchestrator.launch.retry import retry_rejects
 from orchestrator.record.journal import read_events
@@ -97,24 +99,24 @@ def test_originals_train_the_same_weights(make_workshop: Make) -> None:
 
 
 class BadMoment:
-    """A decoder that runs out of time over every image whose bytes are in `over`, and works as ever otherwise."""
+    """A decoder that runs out of time over every image whose hash is in `over`, and works as ever otherwise."""
 
-    def __init__(self, over: set[bytes]) -> None:
+    def __init__(self, over: set[str]) -> None:
         self.over = over
 
-    def run(self, images: Iterable[bytes], work: PixelWork) -> Iterator[StoredPicture | Rejection]:
-        for image in images:
-            if image in self.over:
-                yield Rejection(Reason.DECODE_TIMEOUT, "a bad moment")
+    def see(self, images: Iterable[Given], work: PixelWork) -> Iterator[Seen]:
+        for seen in picture_process().see(images, work):
+            if seen.sha256 in self.over:
+                yield replace(seen, result=Rejection(Reason.DECODE_TIMEOUT, "a bad moment"))
             else:
-                yield from picture_process().run([image], work)
+                yield seen
 
 
 def test_rejects_can_be_tried_again(make_workshop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that can be read now come in, with their units alone; the earlier data stays whole, and later runs take the new one."""
     workshop = make_workshop()
     paths = sorted(workshop.images.rglob("*.png"))
-    slow = {path.read_bytes() for path in paths[:2]}
+    slow = {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths[:2]}
     (workshop.images / "disc" / "text.png").write_text("for ever no image")
     said: list[str] = []
     changed = "data.max_bad_fraction=0.1"

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from orchestrator.dataset.listing import MISSING_SIZE, printable
 from orchestrator.dataset.sources.rows import RowReader
-from orchestrator.dataset.sources.storage import ahead, below, is_address, read_file
+from orchestrator.dataset.sources.storage import ahead, below, is_address, local_path, read_file
 from orchestrator.dataset.units import ListedImage
 from orchestrator.errors import DataError
 
 REMOTE_THREADS = 16
 """Images asked for at once where each answer takes its time."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """An image in a file of this machine, not read yet."""
+
+    path: bytes
+    """Of the file."""
+    start: int | None
+    """The first byte of the image in the file; None where the file is the image."""
+    base: str
+    listed: ListedImage
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+        return self.listed.size
+
+    def read(self) -> bytes:
+        """Its content.
+
+        Raises:
+            DataError: As for `read_images`.
+        """
+        content = _read(self.base, RowReader(), self.listed)
+        assert content is not None  # noqa: S101 -- that is said of images alone that were missing from the first
+        return content
 
 
 def read_images(base: str, images: Sequence[ListedImage]) -> Iterator[bytes | None]:
@@ -26,9 +58,25 @@ def read_images(base: str, images: Sequence[ListedImage]) -> Iterator[bytes | No
         DataError: An image is gone or has changed since it was listed, or the storage fails, now and some seconds later:
             never the fault of one image.
     """
+    return _in_order(base, images, partial(_read, base, RowReader()))
+
+
+def locate_images(base: str, images: Sequence[ListedImage]) -> Iterator[LocalImage | bytes | None]:
+    """As `read_images`, but of images in files of this machine the place alone."""
+    return _in_order(base, images, partial(_locate, base, RowReader()))
+
+
+def _in_order(base: str, images: Sequence[ListedImage], do: Callable[[ListedImage], T]) -> Iterator[T]:
     remote = is_address(base) or any(b"://" in image.path for image in images)
     in_chunks = any(image.chunk is not None for image in images)
-    yield from ahead(partial(_read, base, RowReader()), images, threads=REMOTE_THREADS if remote and not in_chunks else 1)
+    return ahead(do, images, threads=REMOTE_THREADS if remote and not in_chunks else 1)
+
+
+def _locate(base: str, rows: RowReader, image: ListedImage) -> LocalImage | bytes | None:
+    path = local_path(base, image.path if image.file is None else image.file)
+    if path is None or image.size < 0 or image.chunk is not None:
+        return _read(base, rows, image)
+    return LocalImage(path, None if image.file is None else image.place, base, image)
 
 
 def _read(base: str, rows: RowReader, image: ListedImage) -> bytes | None:

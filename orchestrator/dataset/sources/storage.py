@@ -141,6 +141,12 @@ def _located(base: str, path: bytes) -> tuple[fs.FileSystem, str] | bytes:
     return os.path.join(os.fsencode(base), path)
 
 
+def local_path(base: str, path: bytes) -> bytes | None:
+    """Where a path leads on this machine; None where pyarrow opens it."""
+    place = _located(base, path)
+    return place if isinstance(place, bytes) else None
+
+
 def read_file(base: str, path: bytes, *, start: int = 0, size: int | None = None) -> bytes:
     """A file below a folder or an address, or a stretch of it.
 

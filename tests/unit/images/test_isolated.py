@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from source_files import encoded
 from verdict_cases import WORK
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.images.given import Seen
 from orchestrator.images.isolated import IN_FLIGHT, PictureProcess, picture_process
 from orchestrator.images.picture import PixelWork, StoredPicture, prepare_picture
 from orchestrator.images.verdict import Reason, Rejection
@@ -59,6 +61,66 @@ def test_results_are_those_of_the_function(pictures: PictureProcess, store: str)
     images = [large, b"", *(encoded(".jpg", draw(rng, number, 60, 40)) for number in range(MANY)), b"no image", large]
     work = replace(WORK, store=store, size=512)
     assert list(pictures.run(images, work)) == [prepare_picture(image, work) for image in images]
+
+
+@dataclass(frozen=True)
+class InFile:
+    """An image in a file, of the size that was found when somebody looked."""
+
+    path: bytes
+    start: int | None
+    size: int
+
+    def read(self) -> bytes:
+        content = Path(os.fsdecode(self.path)).read_bytes()
+        if len(content) < self.size:
+            raise OSError("it has become shorter")
+        return content
+
+
+def in_file(path: Path, content: bytes, begin: bytes = b"") -> InFile:
+    """An image that is a file, or the end of one."""
+    path.write_bytes(begin + content)
+    return InFile(os.fsencode(path), len(begin) or None, len(content))
+
+
+def seen_here(content: bytes) -> Seen:
+    return Seen(len(content), hashlib.sha256(content).hexdigest(), prepare_picture(content, WORK))
+
+
+def test_images_are_read_where_they_are_decoded(pictures: PictureProcess, tmp_path: Path) -> None:
+    """Whole files and parts of files, beside images whose bytes are given; each with its size and hash."""
+    contents = [encoded(".png"), encoded(".jpg"), b"no image", b""] * 5
+    given = [
+        content if number % 3 == 0 else in_file(tmp_path / f"{number}", content, b"something else" * (number % 3 - 1))
+        for number, content in enumerate(contents)
+    ]
+    assert list(pictures.see(given, WORK)) == [seen_here(content) for content in contents]
+
+
+def test_a_file_that_is_not_as_it_was_is_read_by_its_owner(pictures: PictureProcess, tmp_path: Path) -> None:
+    """Who knows what that means: an error passes through; content that is had in another way is taken."""
+    grown, gone, shorter = (in_file(tmp_path / name, encoded(".png")) for name in ("grown", "gone", "shorter"))
+    (tmp_path / "grown").write_bytes(encoded(".jpg") + bytes(10_000))
+    seen = list(pictures.see([encoded(".png"), grown, encoded(".png")], WORK))
+    assert seen == [seen_here(content) for content in (encoded(".png"), (tmp_path / "grown").read_bytes(), encoded(".png"))]
+    (tmp_path / "gone").unlink()
+    with pytest.raises(FileNotFoundError):
+        list(pictures.see([encoded(".png"), gone, encoded(".png")], WORK))
+    (tmp_path / "shorter").write_bytes(b"")
+    with pytest.raises(OSError, match="it has become shorter"):
+        list(pictures.see([shorter] * 3, WORK))
+    assert list(pictures.see([encoded(".png")], WORK)) == [seen_here(encoded(".png"))]
+
+
+def test_an_image_that_kills_its_decoder_is_known_by_its_hash(tmp_path: Path) -> None:
+    """The process that read it is dead; what is said of its file is as true."""
+    with PictureProcess(COMMAND) as faulty:
+        seen = list(faulty.see([in_file(tmp_path / "bad", b"segfault"), in_file(tmp_path / "good", encoded(".png"))], WORK))
+    assert [(one.size, one.sha256) for one in seen] == [
+        (len(content), hashlib.sha256(content).hexdigest()) for content in (b"segfault", encoded(".png"))
+    ]
+    assert [isinstance(one.result, Rejection) for one in seen] == [True, False]
 
 
 def test_one_child_lives_for_many_calls(pictures: PictureProcess) -> None:
