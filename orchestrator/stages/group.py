@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import shutil
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import ray
 import ray.train
 import torch
-from ray.data import ExecutionOptions
+from ray.data import DataIterator
 from ray.exceptions import RayActorError, RayError
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
@@ -27,8 +26,9 @@ from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
+from orchestrator.stages.feed import Feed
 from orchestrator.stages.heartbeat import Seat, beating
-from orchestrator.stages.ingest import batches_of_rank, dataset_factory
+from orchestrator.stages.ingest import batches_of_rank, streams
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
 from orchestrator.stages.placing import describe_shape, place, watching_growth
 from orchestrator.stages.stopping import StopRequest
@@ -38,6 +38,7 @@ from orchestrator.training.work import TrainResult, Wish
 
 COLLECTIVE_TIMEOUT_S = 1800
 """After this long without an answer from a peer a worker gives up. The watchdog knows earlier, and can tell hung from slow."""
+Batches = list[DataIterator] | Feed
 PREEMPTIONS = 100
 """Starts of a worker group that machines may be taken away from before a run gives up."""
 
@@ -123,20 +124,20 @@ class Budget:
 
 def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest, watchdog: Watchdog) -> Any:
     """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
-    trainer = make_trainer(work, attempt, watchdog.folder)
     # Ray takes up what an earlier start of the program left under the same name, and fails where that is half a file.
     shutil.rmtree(work.storage / group_name(work, attempt), ignore_errors=True)
     outcome: list[Any] = []
 
-    def fit() -> None:
+    def fit(trainer: TorchTrainer) -> None:
         try:
             outcome.append(trainer.fit().return_value)
         except BaseException as error:  # noqa: BLE001 -- handed to the main thread, which raises it
             outcome.append(error)
 
-    thread = threading.Thread(target=fit, name=work.name, daemon=True)
-    thread.start()
-    with watching_growth(work) as look_for_growth:
+    with fed(work) as batches, watching_growth(work) as look_for_growth:
+        trainer = make_trainer(work, attempt, batches, watchdog.folder)
+        thread = threading.Thread(target=fit, args=(trainer,), name=work.name, daemon=True)
+        thread.start()
         while thread.is_alive():
             thread.join(timeout=0.1)
             watchdog.look()
@@ -153,17 +154,26 @@ def group_name(work: GroupWork, attempt: int) -> str:
     return f"{work.name}-{attempt}"
 
 
-def make_trainer(work: GroupWork, attempt: int, heartbeats: Path) -> TorchTrainer:
+@contextmanager
+def fed(work: GroupWork) -> Iterator[Batches]:
+    """What the workers get their batches from, beginning where training stands now: a stream for each, or a feed to repeat one batch of."""
+    plan = work.plan
+    feed = work.make_feed(plan.workers)
+    if work.repeats:
+        yield feed
+        return
+    with streams(feed, work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)) as shards:
+        yield shards
+
+
+def make_trainer(work: GroupWork, attempt: int, batches: Batches, heartbeats: Path) -> TorchTrainer:
     """Ray Train's description of the group, whose workers give signs of life in a folder."""
     plan = work.plan
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
-    free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
-    make_feed = partial(work.make_feed, plan.workers)
-    repeated = make_feed() if work.repeats else None
     return TorchTrainer(
         _run_worker,
-        train_loop_config={"work": work, "repeated": repeated, "heartbeats": heartbeats},
+        train_loop_config={"work": work, "batches": batches, "heartbeats": heartbeats},
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources, placement_strategy=strategy
         ),
@@ -173,19 +183,14 @@ def make_trainer(work: GroupWork, attempt: int, heartbeats: Path) -> TorchTraine
             storage_path=str(work.storage),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
-        datasets={} if work.repeats else {"feed": dataset_factory(make_feed, free_cpus)},
-        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
     )
 
 
 def _run_worker(config: dict[str, Any]) -> Any:
     context = ray.train.get_context()
-    rank, workers, repeated, work = context.get_world_rank(), context.get_world_size(), config["repeated"], config["work"]
+    rank, workers, work, given = context.get_world_rank(), context.get_world_size(), config["work"], config["batches"]
     torch.set_num_threads(work.plan.threads)
-    if repeated is not None:
-        batches = repeated_batches(repeated, rank)
-    else:
-        batches = batches_of_rank(ray.train.get_dataset_shard("feed"), rank, workers)
+    batches = repeated_batches(given, rank) if isinstance(given, Feed) else batches_of_rank(given[rank], rank, workers)
     here = ray.get_runtime_context()
     beats = beating(config["heartbeats"], Seat(rank, here.get_node_id(), here.get_placement_group_id()), work.hang_s)
     with heeding_notices() if work.saves_on_stop else nullcontext(), beats as pulse:

@@ -7,7 +7,8 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +18,10 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 from ray import ObjectRef
-from ray.data import DataContext, DataIterator, Dataset, Datasource, ReadTask
+from ray.data import DataContext, DataIterator, Dataset, Datasource, ExecutionOptions, ReadTask
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 from ray.data.block import BlockMetadata
+from ray.exceptions import RayError
 
 from orchestrator.errors import OrchestratorError, TrainingError, error_from_json, error_to_json
 from orchestrator.stages.cluster import reading_nodes
@@ -27,6 +30,8 @@ from orchestrator.training.batch import Batch, Phase
 
 PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
+END_S = 5.0
+"""Reading comes to its end within this time, or is ended."""
 NO_ROWS = (np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64), np.empty((0, 16), np.uint8))
 """Images, labels and ids of no image."""
 
@@ -83,22 +88,55 @@ def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0) 
         nodes: Ids of the nodes that read; all where none are given.
         task_cpus: Logical CPUs that Ray takes for each task that reads.
     """
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
+    dataset = ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=_labels(nodes), num_cpus=task_cpus)
+    dataset.context.enable_progress_bars = False
+    dataset.context.execution_options = ExecutionOptions(preserve_order=True)
     # Ray gathers small blocks up to this size; one byte keeps every micro-batch a block of its own.
-    context.target_max_block_size = 1
-    labels = {"ray.io/node-id": f"in({','.join(nodes)})"} if nodes else None
-    return ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=labels, num_cpus=task_cpus)
+    dataset.context.target_max_block_size = 1
+    return dataset
 
 
-def dataset_factory(make_feed: Callable[[], Feed], free_cpus: float) -> Callable[[], Dataset]:
-    """What Ray Train calls at every start of a worker group, so that the feed starts where training stands.
+@contextmanager
+def streams(feed: Feed, free_cpus: float) -> Iterator[list[DataIterator]]:
+    """One stream of the feed for each of its workers, as long as the context lasts; their reading begins when all of them ask.
+
+    Ray Train makes such streams itself of the `datasets` of a trainer, but one process after the other and only when the workers are
+    there; these processes start beside the workers.
 
     Args:
-        make_feed: Called at each start.
+        feed: What is read.
         free_cpus: CPUs of a node that the workers leave to Ray Data.
     """
-    return lambda: make_dataset(make_feed(), reading_nodes(), task_cpus(free_cpus))
+    nodes = reading_nodes()
+    shards = make_dataset(feed, nodes, task_cpus(free_cpus)).streaming_split(feed.workers, equal=True)
+    start_readers(nodes, free_cpus)
+    try:
+        yield shards
+    finally:
+        coordinator = shards[0]._coord_actor  # noqa: SLF001 -- otherwise it reads on while anything remembers the streams
+        with suppress(RayError):
+            ray.get(coordinator.shutdown_executor.remote(), timeout=END_S)
+        ray.kill(coordinator)
+
+
+def start_readers(nodes: Sequence[str], free_cpus: float) -> None:
+    """Start what reading waits for: the process that divides the cluster between trainings and data, and processes with our modules.
+
+    Ray starts them itself when somebody needs them; that is too late for the first step.
+    """
+    get_or_create_autoscaling_coordinator()
+    task = ray.remote(_import_modules).options(num_cpus=0, label_selector=_labels(nodes), scheduling_strategy="SPREAD")
+    for _ in range(max(1, len(nodes)) * (int(free_cpus) + 1)):
+        task.remote()
+
+
+def _import_modules() -> None:
+    """To find this function, a process imports this module, and all that reading needs with it."""
+
+
+def _labels(nodes: Sequence[str]) -> dict[str, str] | None:
+    """What Ray is told of where something may run."""
+    return {"ray.io/node-id": f"in({','.join(nodes)})"} if nodes else None
 
 
 def task_cpus(free_cpus: float) -> float:

@@ -1,4 +1,4 @@
-"""Training steps against the same loop in plain DistributedDataParallel; what a checkpoint costs; how soon the first step is done.
+"""Training steps against plain DistributedDataParallel; what a checkpoint costs; how soon the first step, and one after a loss, is done.
 
 Run it with `make bench-train`. Everything is a program of its own, as a user starts it: `orchestrator train` starts Ray and a worker group,
 torchrun starts its processes. Both train on the CPU, with the same network, batch, micro-batches and threads; what ours does besides
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from plain_ddp import Order
 from processes import plain_environment
 from start import parser_of, say
 from table import Measure, Rounds, Row, fact_ratios, interleave, median_fact, publish, row_of
-from train_once import WARM_STEPS, prepare, train_once
+from train_once import WARM_STEPS, prepare, restart_times, train_once
 
 from orchestrator.launch.cluster import local_shape
 from orchestrator.plan.make import plan_train
@@ -39,7 +40,8 @@ from orchestrator.training.precision import choose_precision
 BAR = 1.05
 """Step time against the plain loop."""
 SAVE_BAR = 1.03
-FIRST_STEP_BAR_S = 15.0
+FIRST_STEP_BAR_S, RESTART_BAR_S = 15.0, 8.0
+RESTART_CHECKPOINT_S, RESTART_EPOCHS = 2.0, 200
 BATCHES = {"resnet8": 256, "resnet18": 32}
 STEPS = {"resnet8": 60, "resnet18": 30}
 """About as long for each network."""
@@ -83,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prepare(case.job, case.root)
             say(f"{network}: {options.repeats} rounds of {', '.join(measures(case))}")
             rows += rows_of(network, case, interleave(options.repeats, measures(case)))
+            if options.kills:
+                say(f"{network}: {options.kills} kills of a worker in a training, {options.repeats} times")
+                rows.append(restart_row(network, case, options))
     publish("train", rows, options.folder)
 
 
@@ -93,6 +98,7 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--steps", type=int, help="of each training; default: by the network")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
+    parser.add_argument("--kills", type=int, default=3, choices=range(4), help="of a worker in each of as many trainings as rounds")
     return parser.parse_args(arguments)
 
 
@@ -191,6 +197,18 @@ def rows_of(network: str, case: Case, rounds: Rounds) -> list[Row]:
             first_facts,
         ),
     ]
+
+
+def restart_row(network: str, case: Case, options: Namespace) -> Row:
+    """From the death of a worker to the next step, against what it may take."""
+    changes = (f"train.epochs={RESTART_EPOCHS}", f"train.checkpoint_s={RESTART_CHECKPOINT_S}")
+    seconds = [second for _ in range(options.repeats) for second in restart_times(case.job, case.root, changes, options.kills)]
+    facts = {"bar_s": RESTART_BAR_S, "restart_s": statistics.median(seconds), "slowest_s": max(seconds)}
+    return row_of(
+        f"{network}: time from the death of a worker to the next step, of {RESTART_BAR_S:g} s",
+        [second / RESTART_BAR_S for second in seconds],
+        facts,
+    )
 
 
 def step_row(network: str, case: Case, rounds: Rounds, feed: str) -> Row:

@@ -9,7 +9,7 @@ from toy import printed_names, run_benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-TOY = ("--networks", "resnet18", "--batch", "4", "--steps", "32", "--repeats", "1")
+TOY = ("--networks", "resnet18", "--batch", "4", "--steps", "32", "--repeats", "1", "--kills", "1")
 
 
 def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
@@ -19,7 +19,8 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     steps = [f"resnet18: step time {source} against plain DDP" for source in ("from memory", "on prepared images")]
     save = "resnet18: time with a checkpoint every 60 s against none"
     first = "resnet18: time from the command to the first step against torchrun"
-    assert list(rows) == printed_names(printed) == [*steps, save, first]
+    restart = "resnet18: time from the death of a worker to the next step, of 8 s"
+    assert list(rows) == printed_names(printed) == [*steps, save, first, restart]
     assert all(0 < row["low"] <= row["ratio"] <= row["high"] and row["repeats"] == 1 for row in rows.values())
     for name in steps:
         row = rows[name]
@@ -29,4 +30,5 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     assert rows[save]["save_s"] > 0
     assert rows[save]["mib"] > 2 * 11_000_000 * 4 / 2**20
     assert rows[first]["first_step_s"] > 0
+    assert rows[restart]["restart_s"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["train.json"]

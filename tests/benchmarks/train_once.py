@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,10 +17,12 @@ from pathlib import Path
 from orchestrator.durable import read_json
 from orchestrator.record.folder import Root, RunFolder
 from orchestrator.record.journal import Event, read_events
+from orchestrator.stages.heartbeat import heartbeat_file
 
 PROGRAM = (sys.executable, "-m", "orchestrator.cli.main")
 WARM_STEPS = 3
 """First steps of an epoch that do not count."""
+STEP_WITHIN_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,52 @@ def train_once(job: Path, root: Root, changes: Sequence[str] = (), *, feed: str 
         device=begun[-1]["device"],
         seconds=seconds,
     )
+
+
+def restart_times(job: Path, root: Root, changes: Sequence[str], kills: int) -> list[float]:
+    """Seconds from the death of a worker by SIGKILL to the next step that is reported, again and again in one training.
+
+    Args:
+        job: Its images are prepared.
+        root: Holds them; runs below it are removed.
+        changes: Of the job: it has to train on for long enough.
+        kills: At most three, after which a run gives up.
+    """
+    shutil.rmtree(root.runs, ignore_errors=True)
+    command = [*PROGRAM, "train", str(job), "--root", str(root.path), *changes]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        try:
+            return [_restart_time(root, number) for number in range(1, kills + 1)]
+        finally:
+            program.send_signal(signal.SIGINT)
+
+
+def _restart_time(root: Root, number: int) -> float:
+    _steps_after(root, number, 0.0)
+    (path,) = root.runs.iterdir()
+    victim = heartbeat_file(RunFolder(path).attempts / f"workers-{number}", rank=1)
+    killed = time.time()
+    os.kill(json.loads(victim.read_bytes())["pid"], signal.SIGKILL)
+    return _steps_after(root, number + 1, killed) - killed
+
+
+def _steps_after(root: Root, attempt: int, moment: float) -> float:
+    """When the first step after a moment was reported, of that start of the worker group.
+
+    Raises:
+        TimeoutError: None was, for minutes.
+    """
+    deadline = time.monotonic() + STEP_WITHIN_S
+    while time.monotonic() < deadline:
+        events = [event for path in root.runs.glob("*") for event in read_events(RunFolder(path).events)]
+        started = [event["time"] for event in named(events, "AttemptStarted") if event["stage"] == "train"]
+        if len(started) >= attempt:
+            since = max(moment, started[attempt - 1])
+            shown = [event["time"] for event in named(events, "Progress") if event["time"] > since]
+            if shown:
+                return float(min(shown))
+        time.sleep(0.05)
+    raise TimeoutError(f"no step in {STEP_WITHIN_S:g} s")
 
 
 def run_once(job: Path, root: Root) -> Evaluated:

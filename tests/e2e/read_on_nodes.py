@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-from ray.data import ExecutionOptions
 from ray.util.state import list_tasks
 
 from orchestrator.dataset.manifest import is_prepared, read_manifest
@@ -23,7 +22,6 @@ def main(address: str, root: Path) -> None:
     with running_cluster(address) as (_, dashboard):
         may = reading_nodes()
         dataset = make_dataset(feed, may)
-        dataset.context.execution_options = ExecutionOptions(preserve_order=True)
         (shard,) = dataset.streaming_split(1, equal=True)
         images = sum(len(batch.labels) for batch in batches_of_rank(shard, 0, 1))
         tasks = list_tasks(address=f"http://{dashboard}", filters=[("name", "=", "ReadFeed")], detail=True, limit=1000)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError
 from workshop import Workshop
 
 from orchestrator.dataset.manifest import read_manifest
@@ -18,7 +19,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.stages.augmentation import augmentation_step, view_of
 from orchestrator.stages.feed import Feed, FeedStart, epoch_order, spans
 from orchestrator.stages.in_process import batches_of
-from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, to_block
+from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, streams, to_block
 from orchestrator.training.batch import Batch, Phase
 
 Make = Callable[..., Workshop]
@@ -127,17 +128,24 @@ def test_ray_data_delivers_the_feed_in_its_order(feed: Feed, workers: int, ray_c
     """Rank r of N receives the micro-batches r, r+N, r+2N, ..., exactly as this process reads them."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import ray.data
-
     shared = replace(feed, workers=workers)
     dataset = make_dataset(shared)
-    dataset.context.execution_options = ray.data.ExecutionOptions(preserve_order=True)
     shards = dataset.streaming_split(workers, equal=True)
     with ThreadPoolExecutor(workers) as pool:
         received = list(pool.map(lambda rank: [key(batch) for batch in batches_of_rank(shards[rank], rank, workers)], range(workers)))
 
     expected = [key(batch) for batch in batches_of(shared)]
     assert received == [expected[rank::workers] for rank in range(workers)]
+
+
+def test_reading_ends_with_the_streams(feed: Feed, ray_cluster: None) -> None:
+    """In the middle of a feed as well: nothing of it holds CPUs that the next start of a worker group waits for."""
+    alone = replace(feed, workers=1)
+    with streams(alone, free_cpus=1) as (stream,):
+        first = next(batches_of_rank(stream, 0, 1))
+    assert key(first) == key(next(iter(batches_of(alone))))
+    with pytest.raises(RayActorError):
+        next(batches_of_rank(stream, 0, 1))
 
 
 def test_a_stretch_needs_few_shards_in_memory(feed: Feed) -> None:
