@@ -56,8 +56,9 @@ class View:
             steps = steps[1:]
         else:
             self.show(data, out)
-        if steps:
-            out[...] = augment(out, steps, rng)
+        changed = augment(out, steps, rng)
+        if changed is not out:
+            out[...] = changed
 
     def to_png(self, data: Content) -> bytes:
         """A picture as it is evaluated, as a PNG file."""

@@ -7,6 +7,8 @@ empty ones so that every rank receives the same number.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +154,34 @@ def _evaluation_places(feed: Feed, span: Span) -> Iterator[Places]:
             yield np.empty(0, np.int32), np.empty(0, np.int64)
 
 
+class Memory:
+    """Of the images of micro-batches, taken again when nobody refers to it any more.
+
+    A micro-batch of photographs is larger than what malloc keeps, and the system maps and zeroes fresh memory page by page.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[NDArray[np.uint8]] = []
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """An array of that shape, uint8; what it holds is undefined."""
+        size = math.prod(shape)
+        for kept in self._kept:
+            if len(kept) >= size and sys.getrefcount(kept) == FREE_REFERENCES:
+                return kept[:size].reshape(shape)
+        fresh = np.empty(size, np.uint8)
+        large_enough = [kept for kept in self._kept if len(kept) >= size]
+        self._kept = [*large_enough[1 - ARRAYS_KEPT :], fresh]
+        return fresh.reshape(shape)
+
+
+FREE_REFERENCES = 3
+"""To an array that only `Memory` refers to: its list, its loop, and the call that counts."""
+ARRAYS_KEPT = 3
+"""One that is written, one that Ray copies, one in between."""
+MEMORY = Memory()
+
+
 class _Shards:
     """The stored rows of one span, encoded as they lie on disk; each row group is read once."""
 
@@ -176,7 +206,7 @@ class _Shards:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
         """Images (M, H, W, C) uint8, labels (M,), ids (M, 16), in the order of `units` and `rows`; augmented where an epoch is given."""
         view, steps, seed = self._feed.view, self._feed.steps, self._feed.seed
-        images = np.empty((len(rows), view.size, view.size, view.channels), np.uint8)
+        images = MEMORY.take((len(rows), view.size, view.size, view.channels))
         labels = np.empty(len(rows), np.int64)
         ids = np.empty((len(rows), 16), np.uint8)
         for unit in np.unique(units).tolist():

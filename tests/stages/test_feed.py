@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ray.exceptions import RayActorError
 from workshop import Workshop
 
@@ -17,9 +18,9 @@ from orchestrator.plan.values import TrainPlan
 from orchestrator.spec.augment import SECTIONS
 from orchestrator.spec.load import load_job
 from orchestrator.stages.augmentation import augmentation_step, view_of
-from orchestrator.stages.feed import Feed, FeedStart, epoch_order, spans
+from orchestrator.stages.feed import Feed, FeedStart, Memory, epoch_order, spans
 from orchestrator.stages.in_process import batches_of
-from orchestrator.stages.ingest import batches_of_rank, from_block, make_dataset, streams, to_block
+from orchestrator.stages.ingest import NO_ROWS, batches_of_rank, from_block, make_dataset, streams, to_block
 from orchestrator.training.batch import Batch, Phase
 
 Make = Callable[..., Workshop]
@@ -136,6 +137,19 @@ def test_ray_data_delivers_the_feed_in_its_order(feed: Feed, workers: int, ray_c
 
     expected = [key(batch) for batch in batches_of(shared)]
     assert received == [expected[rank::workers] for rank in range(workers)]
+
+
+def test_memory_is_taken_again_when_it_is_free() -> None:
+    """Never while a batch, a part of one, a tensor or a block refers to it."""
+    memory = Memory()
+    images = [memory.take((2, 4, 4, 3)) for _ in range(3)]
+    holders = [images[0][1:], torch.from_numpy(images[1]), to_block(Batch(0, Phase.TRAIN, 0, 0, images[2], *NO_ROWS[1:]))]
+    places = [array.ctypes.data for array in images]
+    del images
+    assert memory.take((2, 4, 4, 3)).ctypes.data not in places
+    while holders:
+        holders.pop()
+    assert memory.take((1, 4, 4, 3)).ctypes.data in places
 
 
 def test_reading_ends_with_the_streams(feed: Feed, ray_cluster: None) -> None:
