@@ -23,6 +23,8 @@ class Told:
         kind = event["event"]
         if kind == "EpochFinished":
             self.validation_accuracy = number(event, "validation_accuracy")
+        elif kind == "TrainingStarted":
+            self.epochs = whole(event, "epochs") or self.epochs
         elif kind == "Progress":
             total, per_epoch = whole(event, "total_steps"), whole(event, "steps_per_epoch")
             self.epochs = total // per_epoch if total and per_epoch else self.epochs

@@ -119,6 +119,7 @@ class _Loop:
             device=str(self.trainer.device),
             threads=torch.get_num_threads(),
             precision=self.trainer.recipe.precision.name,
+            epochs=self.work.plan.epochs,
             resumed_from_step=self.trainer.position.global_step,
         )
 

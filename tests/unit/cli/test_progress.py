@@ -221,3 +221,10 @@ def read_available(descriptor: int) -> str:
     while select.select([descriptor], [], [], 0)[0]:
         content += os.read(descriptor, 65536)
     return content.decode()
+
+
+def test_epochs_are_counted_of_all_however_short_they_are() -> None:
+    """Also where none lasts until progress is told for the first time."""
+    begun = event(10.0, "train", "TrainingStarted", epochs=3, workers=2, resumed_from_step=0)
+    lines = shown([begun, *(event(10.1 + epoch, "train", "EpochFinished", epoch=epoch, **EPOCH) for epoch in range(3))]).splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["train: epoch 1/3", "train: epoch 2/3", "train: epoch 3/3"]
