@@ -175,8 +175,14 @@ class Memory:
         return fresh.reshape(shape)
 
 
-FREE_REFERENCES = 3
-"""To an array that only `Memory` refers to: its list, its loop, and the call that counts."""
+def _free_references() -> int:
+    """What is counted of an array in a list that nobody else refers to; it depends on the version of Python."""
+    for kept in [np.empty(0)]:
+        return sys.getrefcount(kept)
+    raise AssertionError
+
+
+FREE_REFERENCES = _free_references()
 ARRAYS_KEPT = 3
 """One that is written, one that Ray copies, one in between."""
 MEMORY = Memory()

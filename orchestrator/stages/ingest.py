@@ -32,6 +32,8 @@ PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
 END_S = 5.0
 """Reading comes to its end within this time, or is ended."""
+READERS_STARTED = 4
+"""Processes that read, at most, started before they are needed: the first images come from a few, and Ray starts the others."""
 NO_ROWS = (np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64), np.empty((0, 16), np.uint8))
 """Images, labels and ids of no image."""
 
@@ -126,7 +128,7 @@ def start_readers(nodes: Sequence[str], free_cpus: float) -> None:
     """
     get_or_create_autoscaling_coordinator()
     task = ray.remote(_import_modules).options(num_cpus=0, label_selector=_labels(nodes), scheduling_strategy="SPREAD")
-    for _ in range(max(1, len(nodes)) * (int(free_cpus) + 1)):
+    for _ in range(min(READERS_STARTED, int(free_cpus) + 1)):
         task.remote()
 
 
