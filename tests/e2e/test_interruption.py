@@ -170,7 +170,7 @@ def test_another_shell_watches_and_stops_a_run(shell: Shell) -> None:
     assert program.wait()[0] == 130
     code, lines = following.wait()
     assert code == 0
-    assert "train: epoch 2, loss" in lines
+    assert "train: epoch 2/2000, loss" in lines
     assert run.name in shell("list").stdout
     assert shell("stop", run.name).stdout == f"nobody works on {run.name}\n"
 
