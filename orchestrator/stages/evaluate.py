@@ -34,7 +34,7 @@ from orchestrator.training.distributed import world
 from orchestrator.training.export import load_model
 from orchestrator.training.metrics import Predictions, check_complete, sort_by_id, summarize
 from orchestrator.training.normalise import Normalize
-from orchestrator.training.predict import concatenate, predict_batch
+from orchestrator.training.predict import concatenate, predict_batches
 from orchestrator.training.pulse import Pulse
 
 ATTEMPTS = 3
@@ -120,19 +120,24 @@ def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch], pul
     normalize = Normalize(preprocess["mean"], preprocess["std"]).to(device)
     predicted: list[Predictions] = []
     rows, started, reported = 0, time.perf_counter(), 0.0
-    for batch in batches:
-        with pulse.stepping(0, batch.step):
-            pulse.note("compute")
-            if len(batch.labels):
-                predicted.append(predict_batch(model, normalize, batch, device))
-                rows += len(batch.labels)
-        pulse.note("wait")
+    for predictions in predict_batches(model, normalize, _watched(batches, pulse), device):
+        predicted.append(predictions)
+        rows += len(predictions.labels)
         elapsed = time.perf_counter() - started
         if rank == 0 and elapsed - reported >= REPORT_EVERY_S:
             reported = elapsed
             done = min(rows * workers, settings.rows)
             journal.record("BatchesPredicted", rows=done, total_rows=settings.rows, images_per_s=round(done / elapsed, 1))
     write_table(settings.parts / f"part-{rank}.parquet", predictions_table(concatenate(predicted)))
+
+
+def _watched(batches: Iterator[Batch], pulse: Pulse) -> Iterator[Batch]:
+    """Each batch is a step, which ends when the next one is asked for."""
+    for batch in batches:
+        with pulse.stepping(0, batch.step):
+            pulse.note("compute")
+            yield batch
+        pulse.note("wait")
 
 
 def predictions_table(predictions: Predictions) -> pa.Table:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -24,15 +22,3 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.float() * self.scale + self.shift).permute(0, 3, 1, 2).contiguous(memory_format=self._format)  # type: ignore[operator]
-
-
-def to_device(values: NDArray[np.uint8] | NDArray[np.int64], device: torch.device) -> Tensor:
-    """A tensor of its own memory: the arrays of a batch may be read-only views of shared memory.
-
-    A GPU fetches it from page-locked memory while this process goes on; what is asked of the GPU afterwards finds it there.
-    """
-    if device.type == "cpu":
-        return torch.from_numpy(values.copy())
-    locked = torch.empty(values.shape, dtype=torch.uint8 if values.dtype == np.uint8 else torch.int64, pin_memory=True)
-    np.copyto(locked.numpy(), values)
-    return locked.to(device, non_blocking=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.training.batch import Batch
 from orchestrator.training.metrics import Predictions
-from orchestrator.training.normalise import to_device
+from orchestrator.training.transfer import Transfer
 
 TOP = 5
 NOTHING = Predictions(
@@ -25,13 +25,34 @@ NOTHING = Predictions(
 )
 
 
+def predict_batches(model: nn.Module, normalize: nn.Module, batches: Iterable[Batch], device: torch.device) -> Iterator[Predictions]:
+    """Predict every image of each batch that has any; the softmax is taken in float32.
+
+    The answer of a batch is read when the next one has been sent: a GPU has something to do meanwhile.
+    """
+    transfer = Transfer(device)
+    asked: tuple[Batch, Tensor] | None = None
+    for batch in batches:
+        if not len(batch.labels):
+            continue
+        now = batch, _ask(model, normalize, batch, transfer)
+        if asked is not None:
+            yield _answer(*asked)
+        asked = now
+    if asked is not None:
+        yield _answer(*asked)
+
+
 @torch.inference_mode()
-def predict_batch(model: nn.Module, normalize: nn.Module, batch: Batch, device: torch.device) -> Predictions:
-    """Predict every image of a batch; the softmax is taken in float32."""
-    if not len(batch.labels):
-        return NOTHING
-    logits = model(normalize(to_device(batch.images, device))).float()
-    log_probabilities = torch.log_softmax(logits, dim=1).cpu()
+def _ask(model: nn.Module, normalize: nn.Module, batch: Batch, transfer: Transfer) -> Tensor:
+    """Logarithms of the probabilities (M, classes), float32, on the device, which may still be working on them."""
+    images, _ = transfer.receive(transfer.send(batch))
+    return torch.log_softmax(model(normalize(images)).float(), dim=1)
+
+
+@torch.inference_mode()
+def _answer(batch: Batch, asked: Tensor) -> Predictions:
+    log_probabilities = asked.cpu()
     labels = torch.from_numpy(batch.labels.copy())
     best, predicted = log_probabilities.max(dim=1)
     of_label = log_probabilities.gather(1, labels[:, None])[:, 0]

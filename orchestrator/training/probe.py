@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -136,13 +137,18 @@ def _kept_bytes(work: TrainWork, rows: int) -> _Kept:
 def _train_steps(work: TrainWork, rows: int, steps: int) -> Trainer:
     """What one worker does, alone and on random images."""
     plan = replace(work.plan, workers=1, micro_batches=1, micro_batch_rows=rows)
-    trainer = Trainer(replace(work, plan=plan), Pulse())
+    trainer, batches = Trainer(replace(work, plan=plan), Pulse()), _random_batches(work, rows)
+    for _ in range(steps):
+        trainer.train_step(batches)
+    return trainer
+
+
+def _random_batches(work: TrainWork, rows: int) -> Iterator[Batch]:
     rng, size = np.random.default_rng(0), work.job.data.image.size
-    for step in range(steps):
+    for step in count():
         images = rng.integers(0, 256, (rows, size, size, work.in_channels), np.uint8)
         labels = rng.integers(0, len(work.classes), rows)
-        trainer.train_step(iter([Batch(step, Phase.TRAIN, 0, step, images, labels, np.zeros((rows, 16), np.uint8))]))
-    return trainer
+        yield Batch(step, Phase.TRAIN, 0, step, images, labels, np.zeros((rows, 16), np.uint8))
 
 
 def free_bytes() -> int:

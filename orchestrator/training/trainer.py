@@ -21,12 +21,13 @@ from orchestrator.training.ema import WeightAverage
 from orchestrator.training.finite import Broken, StepGuard
 from orchestrator.training.freeze import freeze_layers
 from orchestrator.training.models import build_model
-from orchestrator.training.normalise import Normalize, to_device
+from orchestrator.training.normalise import Normalize
 from orchestrator.training.optim import build_optimizer, set_learning_rate
 from orchestrator.training.pulse import Pulse
 from orchestrator.training.recipe import Recipe
 from orchestrator.training.schedule import learning_rate
 from orchestrator.training.timing import Stopwatch, Sums, clock_of
+from orchestrator.training.transfer import Sent, Transfer
 from orchestrator.training.work import TrainWork
 
 
@@ -63,6 +64,8 @@ class Trainer:
         skips = work.job.train.on_nonfinite == "skip"
         self.guard = StepGuard(self.model, scales=self.recipe.precision.scaler.is_enabled()) if skips else None
         self.broken: Broken | None = None
+        self.transfer = Transfer(self.device)
+        self.ahead: Sent | None = None
         if work.job.train.compile:
             self.model.compile()
         self.watch = self.start_watch()
@@ -102,23 +105,36 @@ class Trainer:
         found: list[tuple[Tensor, Tensor]] = []
         rows: list[int] = []
         for number in range(self.micro_batches):
-            batch = self._next(feed, Phase.TRAIN, self.position.step)
-            with self.watch.measure("transfer"):
-                images, labels = to_device(batch.images, self.device), to_device(batch.labels, self.device)
+            images, labels = self._receive(feed)
             with self.watch.measure("compute"):
                 place = Place(self.position.epoch, self.position.step, self.rank + number * self.workers)
                 found.append(self._accumulate(images, labels, place, last=number == self.micro_batches - 1))
-            rows.append(len(batch.labels))
+            rows.append(len(labels))
         step = self.position.step + 1
         self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
         with self.watch.measure("compute"):
             results = torch.stack([torch.stack(pair) for pair in found])
             self._take_step(results[:, 0])
+        if self.transfer.overlaps and step < plan.steps_per_epoch:
+            self.ahead = self._send(feed)
+        with self.watch.measure("compute"):
             values: list[list[float]] = results.tolist()
         for (mean, correct), count in zip(values, rows, strict=True):
             if self.broken is None:
                 self.sums.add(mean * count, correct, count)
         return sum(value[0] for value in values) / self.micro_batches
+
+    def _receive(self, feed: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+        """The next micro-batch of the current step, on the device."""
+        sent, self.ahead = self.ahead or self._send(feed), None
+        with self.watch.measure("transfer"):
+            return self.transfer.receive(sent)
+
+    def _send(self, feed: Iterator[Batch]) -> Sent:
+        """Ask for the next micro-batch of the current step to be copied."""
+        batch = self._next(feed, Phase.TRAIN, self.position.step)
+        with self.watch.measure("transfer"):
+            return self.transfer.send(batch)
 
     def _take_step(self, losses: Tensor) -> None:
         """Change the weights, unless that would break them."""
@@ -184,9 +200,9 @@ class Trainer:
             batch = self._next(feed, Phase.VALIDATION, number)
             with self.watch.measure("validate"):
                 if len(batch.labels):
-                    labels = to_device(batch.labels, self.device)
+                    images, labels = self.transfer.receive(self.transfer.send(batch))
                     with self.recipe.precision.autocast():
-                        logits = self.evaluated(self.normalize(to_device(batch.images, self.device)))
+                        logits = self.evaluated(self.normalize(images))
                     logits = logits.float()
                     loss = functional.cross_entropy(logits, labels, reduction="sum")
                     sums.add(float(loss), int((logits.argmax(1) == labels).sum()), len(labels))

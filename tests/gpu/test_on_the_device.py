@@ -9,10 +9,12 @@ from gpus import NEED_GPU
 
 from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.train import TrainSpec
+from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.models import build_model
-from orchestrator.training.normalise import Normalize, to_device
+from orchestrator.training.normalise import Normalize
 from orchestrator.training.optim import build_optimizer
 from orchestrator.training.precision import Precision, choose_precision
+from orchestrator.training.transfer import Transfer, to_device
 
 pytestmark = [*NEED_GPU]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -43,6 +45,21 @@ def test_memory_of_a_copy_is_not_reused_before_it_has_arrived() -> None:
         busy = busy @ busy / 64
     arrived = [to_device(random_batch(number), GPU).sum(dtype=torch.int64) for number in range(COPIES)]
     assert [int(total) for total in arrived] == [int(random_batch(number).sum(dtype=np.int64)) for number in range(COPIES)]
+
+
+def test_micro_batches_travel_beside_the_computing() -> None:
+    """Sent one ahead while the GPU is busy, and their memory used again and again: each sum is that of the images that were sent."""
+    transfer, busy, totals = Transfer(GPU), torch.randn(4096, 4096, device=GPU), []
+    for number in range(COPIES):
+        images = random_batch(number)
+        sent = transfer.send(Batch(number, Phase.TRAIN, 0, number, images, np.full(64, number), np.zeros((64, 16), np.uint8)))
+        images[:] = 0
+        busy = busy @ busy / 64
+        arrived, labels = transfer.receive(sent)
+        totals.append((arrived.sum(dtype=torch.int64), labels.sum()))
+    assert transfer.overlaps
+    expected = [(int(random_batch(number).sum(dtype=np.int64)), 64 * number) for number in range(COPIES)]
+    assert [(int(total), int(labels)) for total, labels in totals] == expected
 
 
 @pytest.mark.parametrize("values", [np.arange(7), np.zeros((0, 4, 4, 3), np.uint8)])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ import torch
 from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 
 from orchestrator.errors import StorageError, TrainingError
+from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import KEPT, START, CheckpointStore, LoadedCheckpoint, Position, resume_position
 from orchestrator.training.export import load_model
 from orchestrator.training.loop import train_worker
 from orchestrator.training.trainer import FeedMovedError
+from orchestrator.training.transfer import Transfer
 from orchestrator.training.work import TrainWork, Wish
 
 
@@ -94,6 +96,33 @@ def test_with_the_whole_recipe_resuming_gives_the_same_bits(tmp_path: Path, even
     assert second is not None
     assert_same_state(second.state, first.state)
     assert first.state["scaler"]["_growth_tracker"] > 0
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_sending_micro_batches_ahead_changes_nothing(
+    tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch, micro_batches: int
+) -> None:
+    """As on a GPU, the next micro-batch is asked for before a step has ended: the same bits, stopped and resumed as well."""
+    plain, ahead = (make_work(tmp_path / name, micro_batches=micro_batches, train=RECIPE) for name in ("plain", "ahead"))
+    train_worker(plain, make_feed(micro_batches=micro_batches), StopAfter(NEVER), Events())
+    monkeypatch.setattr(Transfer, "overlaps", True)
+    asked: list[tuple[int, int]] = []
+    for stop_after in (STEPS + 1, NEVER):
+        position = resume_position(ahead.checkpoints)
+        feed = make_feed(position.epoch, position.step, micro_batches=micro_batches)
+        train_worker(ahead, noted(feed, asked, events), StopAfter(stop_after), events)
+    first, second = newest_of(plain), newest_of(ahead)
+    assert_same_state(second.state, first.state)
+    first_epoch = asked[: STEPS * micro_batches + 1]
+    assert first_epoch == [(step, 0) for step in range(STEPS) for _ in range(micro_batches)] + [(0, 0)]
+    assert asked[len(first_epoch) + 2 * micro_batches - 1] == (1, 1)
+
+
+def noted(feed: Iterator[Batch], asked: list[tuple[int, int]], events: Events) -> Iterator[Batch]:
+    """Appends the step of each micro-batch that is asked for, and how many epochs had ended."""
+    for batch in feed:
+        asked.append((batch.step, len(events.named("EpochFinished"))))
+        yield batch
 
 
 def test_a_checkpoint_of_another_version_is_passed_over_and_named(tmp_path: Path, events: Events) -> None:

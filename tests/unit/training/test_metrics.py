@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Phase
 from orchestrator.training.metrics import Predictions, check_complete, sort_by_id, summarize
-from orchestrator.training.predict import concatenate, predict_batch
+from orchestrator.training.predict import concatenate, predict_batches
 
 CLASSES = ("a", "b", "c")
 
@@ -87,20 +87,23 @@ def test_every_image_once_is_checked() -> None:
 
 
 def test_predictions_of_a_network_agree_with_torch() -> None:
-    """Class, probabilities, loss and the top five of a batch; a batch of no image gives nothing."""
+    """Class, probabilities, loss and the top five, batch by batch in their order; a batch of no image gives nothing."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 9)).eval()
     normalize = torch.nn.Identity()
-    batch = make_batch(Phase.TEST, 0, 0, 12, 3)
+    batches = [make_batch(Phase.TEST, 0, step, rows, 3) for step, rows in enumerate((12, 0, 7))]
     model.register_forward_pre_hook(lambda _, inputs: (inputs[0].float() / 255,))
-    found = predict_batch(model, normalize, batch, torch.device("cpu"))
-    logits = model(torch.from_numpy(batch.images.copy()))
-    labels = torch.from_numpy(batch.labels)
+    answers = list(predict_batches(model, normalize, batches, torch.device("cpu")))
+    assert [len(answer.labels) for answer in answers] == [12, 7]
+    found = concatenate(answers)
+    logits = model(torch.from_numpy(np.concatenate([batch.images for batch in batches])))
+    labels = torch.from_numpy(np.concatenate([batch.labels for batch in batches]))
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_array_equal(found.ids, np.concatenate([batch.ids for batch in batches]))
     np.testing.assert_array_equal(found.predicted, logits.argmax(1).numpy())
     np.testing.assert_allclose(found.loss, torch.nn.functional.cross_entropy(logits, labels, reduction="none").detach(), rtol=1e-5)
     in_top5 = (logits.topk(5).indices == labels[:, None]).any(1)
     np.testing.assert_array_equal(found.in_top5, in_top5.numpy())
 
-    empty = predict_batch(model, normalize, make_batch(Phase.TEST, 0, 0, 0, 3), torch.device("cpu"))
-    assert len(concatenate([found, empty]).labels) == 12
+    assert not list(predict_batches(model, normalize, batches[1:2], torch.device("cpu")))
     assert len(concatenate([]).labels) == 0

@@ -13,7 +13,7 @@ from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, make_feed, make_wo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.training import loop, trainer
+from orchestrator.training import loop, trainer, transfer
 from orchestrator.training.batch import Batch
 from orchestrator.training.loop import train_worker
 from orchestrator.training.timing import PARTS, STEP_PARTS, Clock, Stopwatch, clock_of, shares
@@ -154,7 +154,7 @@ def test_a_slow_feed_is_waiting_and_nothing_else(tmp_path: Path, events: Events,
 @pytest.mark.parametrize(
     ("room", "name", "part", "times"),
     [
-        (trainer, "to_device", "transfer", 2 * STEPS),
+        (transfer, "to_device", "transfer", 2 * STEPS),
         (loop, "all_reduce_max", "sync", STEPS),
         (trainer.functional, "cross_entropy", "compute", STEPS),
     ],
