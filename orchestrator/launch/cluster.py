@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +60,39 @@ def start_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Engine]:
         return
     set_environment(TOKEN)
     from orchestrator.stages.cluster import local_cluster
-    from orchestrator.stages.on_ray import RayEngine
 
     with local_cluster(shape):
+        from orchestrator.stages.on_ray import RayEngine
+
         yield RayEngine()
+
+
+@contextmanager
+def starting_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Callable[[], Engine]]:
+    """As `start_engine`, beside whatever the caller does until it asks for the engine: Ray takes seconds to start, mostly waiting.
+
+    What kept the engine from starting is raised where it is asked for.
+    """
+    engine: Future[Engine] = Future()
+    over = threading.Event()
+
+    def hold() -> None:
+        try:
+            with start_engine(shape, in_process=in_process) as started:
+                engine.set_result(started)
+                over.wait()
+        except BaseException as error:
+            if engine.done():
+                raise
+            engine.set_exception(error)
+
+    thread = threading.Thread(target=hold, name="engine")  # lives as long as the engine: Ray's processes end with the thread they are of
+    thread.start()
+    try:
+        yield engine.result
+    finally:
+        over.set()
+        thread.join()
 
 
 def local_shape() -> ClusterShape:

@@ -16,7 +16,7 @@ from orchestrator.dataset.manifest import Manifest, is_prepared, read_manifest
 from orchestrator.dataset.splits import remember_splits
 from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
-from orchestrator.launch.cluster import reached_cluster, start_engine
+from orchestrator.launch.cluster import reached_cluster, starting_engine
 from orchestrator.launch.images import FoundImages, find_images
 from orchestrator.launch.network import check_package, network_facts
 from orchestrator.launch.signals import stopping_on_signals
@@ -31,6 +31,7 @@ from orchestrator.spec.job import JobSpec, resolved
 from orchestrator.spec.load import LoadedJob, load_job
 from orchestrator.spec.tune import tuned_job
 from orchestrator.spec.yaml import dump_yaml
+from orchestrator.stages.engine import Engine
 from orchestrator.stages.stopping import StopRequest
 
 STAGES = ("prepare", "train", "evaluate", "tune")
@@ -146,13 +147,18 @@ def run_job(request: RunRequest) -> RunOutcome:
         plan, folder, found = plan_job(request.job, request.root, reached.shape, request.name, synthetic=request.synthetic)
         if finished_stages(folder) >= WANTED[request.until] and is_prepared(request.root.data / found.fingerprint):
             return RunOutcome(folder, fold(folder), reused=True)
-        model = network_facts(request.job, len(plan.classes), folder) if WANTED[request.until] & {"train", "tune"} else None
-        with locked(folder.path):
-            write_request(request, folder)
-            stop = StopRequest(folder.stop_request)
-            stop.forget()
-            with stopping_on_signals(stop, request.announce), request.watch(folder.events), recorded(folder, request, reached.dashboard):
-                do_stages(request, folder, plan, found, model, stop)
+        with starting_engine(plan.cluster, in_process=request.in_process) as engine:
+            model = network_facts(request.job, len(plan.classes), folder) if WANTED[request.until] & {"train", "tune"} else None
+            with locked(folder.path):
+                write_request(request, folder)
+                stop = StopRequest(folder.stop_request)
+                stop.forget()
+                with (
+                    stopping_on_signals(stop, request.announce),
+                    request.watch(folder.events),
+                    recorded(folder, request, reached.dashboard),
+                ):
+                    do_stages(request, folder, plan, found, model, stop, engine())
         return RunOutcome(folder, fold(folder), reused=False)
 
 
@@ -257,7 +263,15 @@ def _record_failure(folder: RunFolder, journal: Journal, error: Exception) -> No
         error.add_note(f"the failure could not be written down: {second.message}")
 
 
-def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundImages, model: ModelFacts | None, stop: StopRequest) -> None:
+def do_stages(
+    request: RunRequest,
+    folder: RunFolder,
+    plan: Plan,
+    found: FoundImages,
+    model: ModelFacts | None,
+    stop: StopRequest,
+    engine: Engine,
+) -> None:
     """The stages in their order; each begins where an earlier start of the run left it."""
     from orchestrator.stages.evaluate import evaluate_model
     from orchestrator.stages.health import show_health
@@ -267,37 +281,36 @@ def do_stages(request: RunRequest, folder: RunFolder, plan: Plan, found: FoundIm
     from orchestrator.stages.train import train_model
 
     job, data = request.job.job, request.root.data / found.fingerprint
-    with start_engine(plan.cluster, in_process=request.in_process) as engine:
-        with stage(folder, "prepare", stop) as journal:
-            remember_splits(found.splits, found.table, found.before)
-            prepare = PrepareRequest(job.data, data, found.fingerprint, found.recipe, found.listing, found.table, plan.prepare)
-            with nullcontext() if is_prepared(data) else locked(data):
-                manifest = prepare_data(prepare, engine, journal, stop)
-            check_rejects(manifest, job.data, data)
-            show_health(folder, data, manifest, journal)
-        facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
-        plan = recall_micro_batch(job, make_plan(job, facts, plan.cluster, str(request.job.path), model), folder)
-        plan = as_synthetic(plan) if request.synthetic else plan
-        write_json(folder.plan, plan.to_json())
-        missing = WANTED[request.until] - finished_stages(folder)
-        if "train" in missing:
-            with stage(folder, "train", stop) as journal:
-                if not request.synthetic:  # which reads no more than its one batch
-                    show_preview(folder, job, manifest, data)
-                train_model(job, plan, manifest, data, folder, engine, journal, stop)
-        if missing & {"train", "evaluate"} and "evaluate" in WANTED[request.until]:
-            with stage(folder, "evaluate", stop) as journal:
-                evaluate_model(job, plan, manifest, data, folder, engine, journal, stop)
-        if "tune" in missing:
-            from orchestrator.stages.trial import StudyWork
-            from orchestrator.stages.tune import tune_model
+    with stage(folder, "prepare", stop) as journal:
+        remember_splits(found.splits, found.table, found.before)
+        prepare = PrepareRequest(job.data, data, found.fingerprint, found.recipe, found.listing, found.table, plan.prepare)
+        with nullcontext() if is_prepared(data) else locked(data):
+            manifest = prepare_data(prepare, engine, journal, stop)
+        check_rejects(manifest, job.data, data)
+        show_health(folder, data, manifest, journal)
+    facts = DataFacts(found.fingerprint, manifest.classes, readable_images(manifest))
+    plan = recall_micro_batch(job, make_plan(job, facts, plan.cluster, str(request.job.path), model), folder)
+    plan = as_synthetic(plan) if request.synthetic else plan
+    write_json(folder.plan, plan.to_json())
+    missing = WANTED[request.until] - finished_stages(folder)
+    if "train" in missing:
+        with stage(folder, "train", stop) as journal:
+            if not request.synthetic:  # which reads no more than its one batch
+                show_preview(folder, job, manifest, data)
+            train_model(job, plan, manifest, data, folder, engine, journal, stop)
+    if missing & {"train", "evaluate"} and "evaluate" in WANTED[request.until]:
+        with stage(folder, "evaluate", stop) as journal:
+            evaluate_model(job, plan, manifest, data, folder, engine, journal, stop)
+    if "tune" in missing:
+        from orchestrator.stages.trial import StudyWork
+        from orchestrator.stages.tune import tune_model
 
-            with stage(folder, "tune", stop) as journal:
-                work = StudyWork(job, plan, manifest, data, folder, __version__)
-                best = tune_model(work, engine, journal, stop)
-                write_atomically(folder.tuned_job, dump_yaml(tuned_job(job, best.parameters)).encode())
-            for trial in folder.trials.iterdir():
-                write_report(RunFolder(trial))
+        with stage(folder, "tune", stop) as journal:
+            work = StudyWork(job, plan, manifest, data, folder, __version__)
+            best = tune_model(work, engine, journal, stop)
+            write_atomically(folder.tuned_job, dump_yaml(tuned_job(job, best.parameters)).encode())
+        for trial in folder.trials.iterdir():
+            write_report(RunFolder(trial))
 
 
 @contextmanager

@@ -77,6 +77,7 @@ class _Loop:
         self.record: Record = record if self.leads else lambda *_, **__: None
         self.watch = self.trainer.watch
         self.saved_at = self.shown_at = time.perf_counter()
+        self.first_shown = False
         self.shown = (0, dict.fromkeys(PARTS, 0.0))
         self.losses: list[float] = []
         self.skips_in_a_row = 0
@@ -222,11 +223,12 @@ class _Loop:
         self.record("CheckpointSaved", step=position.global_step, epoch=position.epoch, name=name, seconds=round(self.saved_at - begin, 3))
 
     def _show(self) -> None:
-        """At most one event a second."""
+        """The first step at once, then at most one event a second."""
         now, plan, position = time.perf_counter(), self.work.plan, self.trainer.position
         seconds = now - self.shown_at
-        if not self.leads or seconds < PROGRESS_EVERY_S:
+        if not self.leads or (self.first_shown and seconds < PROGRESS_EVERY_S):
             return
+        self.first_shown = True
         step_before, parts_before = self.shown
         steps = position.step - step_before
         parts = self.watch.seconds()

@@ -22,9 +22,10 @@ from start import parser_of, say
 from table import Measure, Rounds, Row, interleave, median_fact, publish, row_of, speed_ratios
 from train_once import Trained, prepare, run_once, train_once
 
-from orchestrator.launch.cluster import TOKEN, start_engine
+from orchestrator.launch.cluster import TOKEN, local_shape, start_engine
 from orchestrator.record.folder import Root
 from orchestrator.spec.model import ModelSpec
+from orchestrator.stages.engine import Engine
 from orchestrator.stages.environment import set_environment
 from orchestrator.training.cost import model_facts
 
@@ -109,31 +110,33 @@ def network_rows(part: str, root: Root, options: Namespace) -> list[Row]:
     say(f"{network}: preparing {options.images:,} images, then {options.repeats} rounds from memory and on prepared images")
     prepare(job, root)
     done: list[Trained] = []
-    rounds = interleave(options.repeats, {feed: partial(train, job, root, feed, options, done) for feed in ("synthetic", "prepared")})
-    rows = [
-        speed_row(f"{network}, {options.size}, {STORES[part]}: training on prepared images against from memory", rounds, BARS.get(part))
-    ]
-    if part == "large":
-        rows += [
-            roofline_row(f"{network}, {options.size}", rounds, network, options),
-            evaluation_row(f"{network}, {options.size}", subject_of(done[-1].folder, root), options),
-        ]
+    trainings = {feed: partial(train, job, root, feed, options, done) for feed in ("synthetic", "prepared")}
+    with start_engine(local_shape(), in_process=False) as engine:
+        rounds = interleave(options.repeats, trainings)
+        against = "training on prepared images against from memory"
+        rows = [speed_row(f"{network}, {options.size}, {STORES[part]}: {against}", rounds, BARS.get(part))]
+        if part == "large":
+            rows += [
+                roofline_row(f"{network}, {options.size}", rounds, network, options),
+                evaluation_row(f"{network}, {options.size}", subject_of(done[-1].folder, root), options, engine),
+            ]
     return rows
 
 
 def train(job: Path, root: Root, feed: str, options: Namespace, done: list[Trained]) -> Measure:
     """What came of it is appended to `done`."""
-    trained = train_once(job, root, (f"train.epochs={options.epochs}",), feed=feed, epoch=min(1, options.epochs - 1))
+    trained = train_once(job, root, feed=feed, epoch=min(1, options.epochs - 1), here=True)
     assert options.toy or trained.device.startswith("cuda"), f"trained on {trained.device}"
     done.append(trained)
+    say(f"from {feed}: {options.batch / trained.step_s:,.0f} images/s, {trained.seconds:.0f} s in all")
     facts = {"images_per_s": options.batch / trained.step_s, "wait_share": trained.wait_share, "workers": trained.workers}
-    return Measure(trained.step_s, facts | {"first_step_s": trained.first_step_s, "save_s": trained.save_s})
+    return Measure(trained.step_s, facts | {"save_s": trained.save_s})
 
 
 def speed_row(name: str, rounds: Rounds, bar: float | None) -> Row:
     """How much of the speed from memory is left with real images."""
     ratios = speed_ratios(rounds, "prepared", "synthetic")
-    facts = {fact: median_fact(rounds, "prepared", fact) for fact in ("images_per_s", "wait_share", "workers", "first_step_s")}
+    facts = {fact: median_fact(rounds, "prepared", fact) for fact in ("images_per_s", "wait_share", "workers")}
     facts["memory_images_per_s"] = median_fact(rounds, "synthetic", "images_per_s")
     return row_of(name, ratios, ({} if bar is None else {"bar": bar}) | facts)
 
@@ -174,17 +177,16 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def evaluation_row(name: str, subject: Subject, options: Namespace) -> Row:
+def evaluation_row(name: str, subject: Subject, options: Namespace, engine: Engine) -> Row:
     """The speed of an evaluation pass with real images against the same from memory; each is a worker group of its own."""
     say(f"{name}: {options.repeats} rounds of evaluation")
-    with start_engine(subject.plan.cluster, in_process=False) as engine:
 
-        def evaluate(*, repeated: bool) -> Measure:
-            speed = images_per_s(subject, engine, repeated=repeated, folder=options.folder)
-            return Measure(1 / speed, {"images_per_s": speed})
+    def evaluate(*, repeated: bool) -> Measure:
+        speed = images_per_s(subject, engine, repeated=repeated, folder=options.folder)
+        say(f"evaluation, {'from memory' if repeated else 'prepared'}: {speed:,.0f} images/s")
+        return Measure(1 / speed, {"images_per_s": speed})
 
-        measures = {"synthetic": partial(evaluate, repeated=True), "prepared": partial(evaluate, repeated=False)}
-        rounds = interleave(options.repeats, measures)
+    rounds = interleave(options.repeats, {"synthetic": partial(evaluate, repeated=True), "prepared": partial(evaluate, repeated=False)})
     facts = {
         "bar": BARS["evaluation"],
         "images_per_s": median_fact(rounds, "prepared", "images_per_s"),
@@ -210,7 +212,7 @@ def notes() -> list[str]:
     return [
         f"- Devices: {', '.join(devices) or 'none, a toy run on the CPU'}; torch {torch.__version__}.",
         "- From memory: each worker repeats one batch, which takes the same way to the GPU as every batch.",
-        "- Steps are timed in the middle of epochs; a run of its own for each number, with a Ray of its own, evaluation excepted.",
+        "- Steps are timed in the middle of epochs; a worker group of its own for each number, one Ray for each network.",
         f"- Roofline: {crossings}, against the bandwidth of copying, measured here.",
         "- CIFAR-10: everything from the command to its end, start of Ray and preparing included.",
     ]

@@ -54,6 +54,7 @@ def main() -> None:
     ends = train(order, *load_images(Path(order.source)))
     if dist.get_rank() == 0:
         print(json.dumps({"ends": ends, "threads": torch.get_num_threads(), "workers": dist.get_world_size()}))  # noqa: T201 -- the answer
+    dist.barrier()  # a process whose peer has gone may be aborted by gloo
     dist.destroy_process_group()
 
 

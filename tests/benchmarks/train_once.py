@@ -10,13 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from start import say
+
 from orchestrator.durable import read_json
+from orchestrator.launch.run import RunRequest, run_job
 from orchestrator.record.folder import Root, RunFolder
 from orchestrator.record.journal import Event, read_events
+from orchestrator.spec.load import load_job
 from orchestrator.stages.heartbeat import heartbeat_file
 
 PROGRAM = (sys.executable, "-m", "orchestrator.cli.main")
@@ -38,7 +43,7 @@ class Trained:
     wait_share: float
     """Of the time of the last epoch, in which the worker waited for images."""
     first_step_s: float
-    """From the command until a step was reported, at most a second after the first one."""
+    """From the command until the first step was done."""
     save_s: float
     """Of one checkpoint, the slowest."""
     save_bytes: int
@@ -66,7 +71,9 @@ def prepare(job: Path, root: Root) -> None:
     _run("prepare", job, root)
 
 
-def train_once(job: Path, root: Root, changes: Sequence[str] = (), *, feed: str = "prepared", epoch: int = 0) -> Trained:
+def train_once(
+    job: Path, root: Root, changes: Sequence[str] = (), *, feed: str = "prepared", epoch: int = 0, here: bool = False
+) -> Trained:
     """Train in a run of its own; the one before is removed.
 
     Args:
@@ -75,10 +82,15 @@ def train_once(job: Path, root: Root, changes: Sequence[str] = (), *, feed: str 
         changes: Of the job, as on the command line.
         feed: `prepared` or `synthetic`.
         epoch: The first one whose steps are timed.
+        here: By this process, on the Ray that it has started, instead of by a program of its own.
     """
     shutil.rmtree(root.runs, ignore_errors=True)
     began, started = time.time(), time.perf_counter()
-    _run("train", job, root, *changes, "--feed", feed)
+    if here:
+        loaded = load_job(job, changes)
+        run_job(RunRequest(loaded, root, "train", False, "train", lambda _: nullcontext(), say, synthetic=feed == "synthetic"))
+    else:
+        _run("train", job, root, *changes, "--feed", feed)
     seconds = time.perf_counter() - started
     (path,) = root.runs.iterdir()
     folder = RunFolder(path)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from gpus import GPUS, NEED_GPU, hide_gpus
 from safetensors.numpy import load_file
-from workshop import Workshop
+from workshop import Workshop, workshop_in
 
 from orchestrator.launch.evaluate import evaluate_run
 from orchestrator.record.folder import RunFolder
@@ -62,12 +62,19 @@ def test_workers_train_as_one_does_on_a_cpu(workshop: Workshop, gpu_cluster: Non
     assert apart < 0.01
 
 
+@pytest.fixture(scope="module")
+def in_single(tmp_path_factory: pytest.TempPathFactory, gpu_cluster: None) -> tuple[Workshop, RunFolder]:
+    """A training in single precision, and where other trainings on the same images may be made."""
+    workshop = workshop_in(tmp_path_factory.mktemp("single"))
+    return workshop, workshop.run(*SINGLE, in_process=False, until="train").folder
+
+
 @pytest.mark.parametrize(
     "change", ["train.precision=bf16", "train.precision=fp16", "train.channels_last=false", "train.compile=true", "train.micro_batch=16"]
 )
-def test_what_makes_it_fast_changes_little(workshop: Workshop, gpu_cluster: None, change: str) -> None:
+def test_what_makes_it_fast_changes_little(in_single: tuple[Workshop, RunFolder], change: str) -> None:
     """Half precision, the other memory format, a compiled network and larger micro-batches have losses close to single precision."""
-    plain = workshop.run(*SINGLE, in_process=False, until="train").folder
+    workshop, plain = in_single
     fast = workshop.run(*SINGLE, change, in_process=False, until="train").folder
     assert fast != plain
     assert losses(fast) == pytest.approx(losses(plain), abs=LOSS_OFF)
