@@ -112,13 +112,27 @@ def _to_parquet(rows: ShardRows) -> memoryview:
     return memoryview(sink.getvalue())
 
 
+_verified: dict[Path, set[int]] = {}
+"""Row groups whose checksums this process has found right."""
+
+
 def read_rows(path: Path, rows: NDArray[np.int64] | None) -> StoredRows:
-    """Read sorted rows of a shard, or `ALL`, with the page checksums verified.
+    """Read sorted rows of a shard, or `ALL`; the page checksums of a row group are verified when a process reads it for the first time.
+
+    A shard never changes, and verifying it in every epoch would take a twelfth of the time of reading photographs.
 
     Raises:
         StorageError: The shard is missing or damaged.
     """
-    with _opened(path) as file:
+    verified = _verified.setdefault(path, set())
+    groups = None if rows is None else set(np.unique(rows // GROUP_ROWS).tolist())
+    stored = _read_stored(path, rows, verify=groups is None or not groups <= verified)
+    verified.update(groups or ())
+    return stored
+
+
+def _read_stored(path: Path, rows: NDArray[np.int64] | None, *, verify: bool) -> StoredRows:
+    with _opened(path, verify=verify) as file:
         table, within = _read_table(file, rows, TRAINING_COLUMNS)
         ids = np.frombuffer(bytes.fromhex("".join(table["id"].to_pylist())), np.uint8).reshape(-1, 16)
         images = [view for chunk in table["image"].chunks for view in _views(chunk.field("bytes"))]
@@ -157,9 +171,9 @@ def read_facts(path: Path) -> pa.Table:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path, *, verify: bool = True) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=verify) as file:
             yield file
     except FileNotFoundError as error:
         raise StorageError(f"the shard {path} is missing", "delete the data folder and run the job again") from error

@@ -74,6 +74,29 @@ def test_any_choice_of_rows_comes_back(tmp_path: Path, wanted: list[int]) -> Non
     np.testing.assert_array_equal(found.ids, rows.ids[wanted])
 
 
+def test_each_row_group_is_verified_when_it_is_first_read(tmp_path: Path) -> None:
+    """Having read one row group says nothing of the next one; the checksum of one that was right is not computed again."""
+    rows = rows_of(2 * GROUP_ROWS)
+    path = tmp_path / "shards" / write_shard(tmp_path, rows).name
+    content = path.read_bytes()
+    first, second = (np.arange(group * GROUP_ROWS, (group + 1) * GROUP_ROWS) for group in range(2))
+    read_rows(path, first)
+    path.write_bytes(flipped(content, rows.images[GROUP_ROWS]))
+    for wanted in (second, np.concatenate([first, second])):
+        with pytest.raises(StorageError, match="is damaged"):
+            read_rows(path, wanted)
+    path.write_bytes(flipped(content, rows.images[0]))
+    assert read_rows(path, first).images[0] != rows.images[0]
+    with pytest.raises(StorageError, match="is damaged"):
+        read_rows(path, ALL)
+
+
+def flipped(content: bytes, image: bytes) -> bytes:
+    """A shard with another first byte of an image."""
+    at = content.index(image)
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
 def test_a_shard_that_was_cut_is_written_again(tmp_path: Path) -> None:
     """A file of the right name and the wrong size does not count as written."""
     shard = write_shard(tmp_path, rows_of(3))
