@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.launch.signals import take_back_sigterm
 from orchestrator.plan.values import ClusterShape
 from orchestrator.record.folder import Root
 from orchestrator.stages.engine import Engine
@@ -69,10 +70,13 @@ def start_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Engine]:
 
 @contextmanager
 def starting_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Callable[[], Engine]]:
-    """As `start_engine`, beside whatever the caller does until it asks for the engine: Ray takes seconds to start, mostly waiting.
+    """As `start_engine`, beside whatever the main thread does until it asks for the engine: Ray takes seconds to start, mostly waiting.
 
-    What kept the engine from starting is raised where it is asked for.
+    What kept the engine from starting is raised where it is asked for. A caller that leaves before does not wait for the start: the
+    engine ends as soon as it has begun.
     """
+    if not in_process:
+        set_environment(TOKEN)
     engine: Future[Engine] = Future()
     over = threading.Event()
 
@@ -86,13 +90,19 @@ def starting_engine(shape: ClusterShape, *, in_process: bool) -> Iterator[Callab
                 raise
             engine.set_exception(error)
 
-    thread = threading.Thread(target=hold, name="engine")  # lives as long as the engine: Ray's processes end with the thread they are of
-    thread.start()
+    def wait() -> Engine:
+        started = engine.result()
+        take_back_sigterm()
+        return started
+
+    thread = threading.Thread(target=hold, name="engine", daemon=True)  # lives as long as Ray's processes, which end with it
     try:
-        yield engine.result
+        thread.start()
+        yield wait
     finally:
         over.set()
-        thread.join()
+        if engine.done():
+            thread.join()
 
 
 def local_shape() -> ClusterShape:

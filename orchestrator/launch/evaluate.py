@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orchestrator.dataset.manifest import read_manifest
 from orchestrator.durable import read_json
 from orchestrator.errors import JobError, Problem, StorageError
-from orchestrator.launch.cluster import reached_cluster, start_engine
+from orchestrator.launch.cluster import reached_cluster, starting_engine
 from orchestrator.launch.network import check_package
 from orchestrator.launch.run import Watch, is_synthetic, readable_images, stage
 from orchestrator.launch.signals import stopping_on_signals
@@ -72,6 +72,6 @@ def evaluate_run(
         if workers is not None:
             plan = with_workers(plan, workers)
         stop.forget()
-        with start_engine(plan.cluster, in_process=in_process) as engine, stage(folder, "evaluate", stop) as journal:
-            evaluate_model(loaded.job, plan, manifest, data, folder, engine, journal, stop, split)
+        with starting_engine(plan.cluster, in_process=in_process) as engine, stage(folder, "evaluate", stop) as journal:
+            evaluate_model(loaded.job, plan, manifest, data, folder, engine(), journal, stop, split)
         write_report(folder)

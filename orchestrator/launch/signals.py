@@ -31,3 +31,8 @@ def stopping_on_signals(stop: StopRequest, announce: Callable[[str], None]) -> I
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def take_back_sigterm() -> None:
+    """Called in the main thread when Ray has started, whose C++ takes over SIGTERM, prints stacks and ends the program seconds later."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

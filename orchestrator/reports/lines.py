@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.record.journal import Event
 from orchestrator.reports.fields import epoch_number, number, text, visible, whole
+from orchestrator.reports.fold import SYNTHETIC
 from orchestrator.reports.study import parameters_of
 from orchestrator.units import format_count, format_duration
 
@@ -15,26 +16,34 @@ class Told:
     """What earlier events told that later lines repeat."""
 
     def __init__(self) -> None:
+        self.synthetic = False
+        """Images are one batch over and over: what is found of accuracy means nothing."""
         self.validation_accuracy: float | None = None
         self.epochs: int | None = None
         self.results: dict[str, str] = {}
 
     def learn(self, event: Event) -> None:
         kind = event["event"]
-        if kind == "EpochFinished":
-            self.validation_accuracy = number(event, "validation_accuracy")
+        if kind in ("RunStarted", "RunContinued"):
+            self.synthetic = text(event, "feed") == SYNTHETIC
+        elif kind == "EpochFinished":
+            self.validation_accuracy = self.accuracy(event, "validation_accuracy")
         elif kind == "TrainingStarted":
             self.epochs = whole(event, "epochs") or self.epochs
         elif kind == "Progress":
             total, per_epoch = whole(event, "total_steps"), whole(event, "steps_per_epoch")
             self.epochs = total // per_epoch if total and per_epoch else self.epochs
-        elif result := _result(event):
+        elif result := _result(event, self):
             self.results[text(event, "stage")] = result
 
+    def accuracy(self, event: Event, name: str) -> float | None:
+        """One that means something."""
+        return None if self.synthetic else number(event, name)
 
-def _result(event: Event) -> str:
+
+def _result(event: Event, told: Told) -> str:
     """What came of a stage, for the line that says that it is done."""
-    accuracy = number(event, "accuracy") if event["event"] == "ModelEvaluated" else number(event, "best_validation_accuracy")
+    accuracy = told.accuracy(event, "accuracy" if event["event"] == "ModelEvaluated" else "best_validation_accuracy")
     if event["event"] == "DataPrepared":
         reused = "already prepared" if event.get("reused") else ""
         return _joined(reused, format_count(whole(event, "rows") or 0, "image"), _rejects(event))
@@ -115,8 +124,8 @@ def _epoch_result(event: Event, told: Told) -> str:
     return _joined(
         _epoch(event, told),
         _decimal("loss", number(event, "train_loss")),
-        _percent("accuracy", number(event, "train_accuracy")),
-        _percent("validation accuracy", number(event, "validation_accuracy")),
+        _percent("accuracy", told.accuracy(event, "train_accuracy")),
+        _percent("validation accuracy", told.accuracy(event, "validation_accuracy")),
         _speed(event),
         format_duration(number(event, "seconds") or 0.0),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from orchestrator.training.batch import Batch
 from orchestrator.training.metrics import Predictions
-from orchestrator.training.transfer import Transfer
+from orchestrator.training.transfer import Transfer, from_device
 
 TOP = 5
 NOTHING = Predictions(
@@ -31,7 +31,7 @@ def predict_batches(model: nn.Module, normalize: nn.Module, batches: Iterable[Ba
     The answer of a batch is read when the next one has been sent: a GPU has something to do meanwhile.
     """
     transfer = Transfer(device)
-    asked: tuple[Batch, Tensor] | None = None
+    asked: tuple[Batch, Callable[[], Tensor]] | None = None
     for batch in batches:
         if not len(batch.labels):
             continue
@@ -44,15 +44,15 @@ def predict_batches(model: nn.Module, normalize: nn.Module, batches: Iterable[Ba
 
 
 @torch.inference_mode()
-def _ask(model: nn.Module, normalize: nn.Module, batch: Batch, transfer: Transfer) -> Tensor:
-    """Logarithms of the probabilities (M, classes), float32, on the device, which may still be working on them."""
+def _ask(model: nn.Module, normalize: nn.Module, batch: Batch, transfer: Transfer) -> Callable[[], Tensor]:
+    """What gives the logarithms of the probabilities (M, classes), float32, when the device has them."""
     images, _ = transfer.receive(transfer.send(batch))
-    return torch.log_softmax(model(normalize(images)).float(), dim=1)
+    return from_device(torch.log_softmax(model(normalize(images)).float(), dim=1))
 
 
 @torch.inference_mode()
-def _answer(batch: Batch, asked: Tensor) -> Predictions:
-    log_probabilities = asked.cpu()
+def _answer(batch: Batch, asked: Callable[[], Tensor]) -> Predictions:
+    log_probabilities = asked()
     labels = torch.from_numpy(batch.labels.copy())
     best, predicted = log_probabilities.max(dim=1)
     of_label = log_probabilities.gather(1, labels[:, None])[:, 0]

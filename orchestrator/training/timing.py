@@ -78,7 +78,7 @@ class Stopwatch:
     * `checkpoint`: gathering the state of all workers and writing it;
     * `validate`: everything about the validation images but waiting for them.
 
-    On CUDA the parts are those of the GPU's timeline (`CudaClock`).
+    On CUDA the parts are those of the GPU's timeline (`CudaClock`): of waiting and copying only what the GPU had to wait for.
 
     Args:
         clock: Takes the stamps.

@@ -84,6 +84,8 @@ class Trainer:
     def train_step(self, feed: Iterator[Batch]) -> float:
         """One optimiser step; where `guard` finds it broken it moves the position on and nothing else, and `broken` says why.
 
+        Where copies overlap with computing, the first micro-batch of the next step of the epoch is asked for before this one ends.
+
         Returns:
             The mean loss of this worker's images; with it the device is done with the step. It is waited for only here.
 
@@ -112,12 +114,11 @@ class Trainer:
             rows.append(len(labels))
         step = self.position.step + 1
         self.position = Position(self.position.epoch, step, self.position.epoch * plan.steps_per_epoch + step)
+        if self.transfer.overlaps and step < plan.steps_per_epoch:
+            self.ahead = self._send(feed)  # now: some ways to take a step wait for the device
         with self.watch.measure("compute"):
             results = torch.stack([torch.stack(pair) for pair in found])
             self._take_step(results[:, 0])
-        if self.transfer.overlaps and step < plan.steps_per_epoch:
-            self.ahead = self._send(feed)
-        with self.watch.measure("compute"):
             values: list[list[float]] = results.tolist()
         for (mean, correct), count in zip(values, rows, strict=True):
             if self.broken is None:
@@ -131,7 +132,7 @@ class Trainer:
             return self.transfer.receive(sent)
 
     def _send(self, feed: Iterator[Batch]) -> Sent:
-        """Ask for the next micro-batch of the current step to be copied."""
+        """Ask for the next micro-batch, of the step at which the position stands, to be copied."""
         batch = self._next(feed, Phase.TRAIN, self.position.step)
         with self.watch.measure("transfer"):
             return self.transfer.send(batch)

@@ -1,7 +1,9 @@
-"""From the feed's memory to that of the device."""
+"""Between the memory of a worker and that of its device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +41,7 @@ class Transfer:
 
     def send(self, batch: Batch) -> Sent:
         """Return when the arrays of the batch are free to be overwritten."""
-        with torch.cuda.stream(self._stream):
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             return Sent(to_device(batch.images, self._device), to_device(batch.labels, self._device))
 
     def receive(self, sent: Sent) -> tuple[Tensor, Tensor]:
@@ -62,3 +64,18 @@ def to_device(values: NDArray[np.uint8] | NDArray[np.int64], device: torch.devic
     locked = torch.empty(values.shape, dtype=torch.uint8 if values.dtype == np.uint8 else torch.int64, pin_memory=True)
     np.copyto(locked.numpy(), values)
     return locked.to(device, non_blocking=True)
+
+
+def from_device(values: Tensor) -> Callable[[], Tensor]:
+    """What gives the values on the CPU, and waits for them alone: not for what is asked of a GPU in the meantime."""
+    if values.device.type == "cpu":
+        return lambda: values
+    locked = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return locked
+
+    return wait

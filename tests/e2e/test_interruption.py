@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from ray_processes import living_in, title_of
+from ray_processes import living_in, title_of, working_in
 from shell import Shell, wait_until
 
 from orchestrator.record.journal import read_events
@@ -57,17 +57,20 @@ def test_a_killed_controller_costs_one_attempt(shell: Shell) -> None:
     assert named(shell.place, "TrainingFinished")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent: signal.Signals) -> None:
-    """Ctrl-C or SIGTERM in the middle of training: exit code 130 and the command that continues, which then finishes the run."""
+@pytest.mark.parametrize(
+    ("sent", "where"), [(signal.SIGINT, ["--in-process"]), (signal.SIGTERM, ["--in-process"]), (signal.SIGTERM, [])], ids=str
+)
+def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent: signal.Signals, where: list[str]) -> None:
+    """Ctrl-C or SIGTERM in the middle of training, on Ray too: exit code 130 and the command that continues and finishes the run."""
     shell.write_job(epochs=30)
-    program = shell.start("run", "job.yaml", "--in-process")
+    program = shell.start("run", "job.yaml", *where)
     wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
     program.process.send_signal(sent)
     code, output = program.wait()
 
     assert code == 130, output
     assert "Traceback" not in output
+    assert "SIGTERM received" not in output  # by Ray's C++, which ends the program three seconds later
     (run,) = shell.place.glob("runs/*")
     assert f"orchestrator resume {run.name}" in output
 
@@ -76,6 +79,23 @@ def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent
     started = named(shell.place, "TrainingStarted")
     stopped = named(shell.place, "TrainingStopped")
     assert started[-1]["resumed_from_step"] == stopped[-1]["global_step"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_is_stopped_while_ray_starts(shell: Shell, times: int) -> None:
+    """SIGTERM at the first sign of the run, once or twice: it ends before its first stage, in good order, and Ray with it."""
+    shell.write_job()
+    program = shell.start("run", "job.yaml")
+    wait_until(lambda: bool(named(shell.place, "RunStarted")))
+    for _ in range(times):
+        program.process.send_signal(signal.SIGTERM)
+    code, output = program.wait()
+
+    assert code == 130, output
+    assert "Traceback" not in output
+    assert named(shell.place, "RunInterrupted")
+    assert not named(shell.place, "StageFinished")
+    wait_until(lambda: not list(working_in(shell.place)))
 
 
 def test_killed_prepare_keeps_finished_units_and_commits_the_same(shell: Shell) -> None:

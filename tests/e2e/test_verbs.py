@@ -67,7 +67,7 @@ def test_the_stages_can_be_done_one_by_one(shell: Shell) -> None:
 
 
 def test_the_ceiling_of_a_job_is_one_line_beside_what_it_reached(shell: Shell) -> None:
-    """`train --feed synthetic` ends with both speeds and names no next command; a feed of another name is exit code 2."""
+    """`train --feed synthetic` ends with both speeds, no accuracy and no next command; a feed of another name is exit code 2."""
     shell.write_job()
     assert shell("train", "job.yaml", "--in-process").returncode == 0
     (real,) = shell.place.glob("runs/*")
@@ -77,6 +77,9 @@ def test_the_ceiling_of_a_job_is_one_line_beside_what_it_reached(shell: Shell) -
     assert last.startswith("ceiling ")
     assert f"{real.name} reached" in last
     assert "accuracy means nothing" in done.stdout
+    epochs = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("train: epoch")]
+    assert epochs
+    assert not [line for line in epochs if "accuracy" in line]
     assert "next" not in [line.partition(" ")[0] for line in done.stdout.splitlines()]
     assert shell("train", "job.yaml", "--feed", "nothing").returncode == 2
 

@@ -119,7 +119,7 @@ def test_without_a_compiler_compiling_is_refused_with_the_way_out(tmp_path: Path
 
 
 def test_mixed_training_reports_what_it_minimises(tmp_path: Path) -> None:
-    """Every micro-batch mixed with even shares: the loss stays near log 2 or above, and the accuracy is no whole number of hits."""
+    """Every micro-batch mixed with even shares: the loss of a pair of two labels is at least log 2, and its hits are no whole number."""
     events = Events()
     work = make_work(tmp_path, train={"mixup": 1000.0})
     train_worker(work, make_feed(), StopAfter(NEVER), events)
