@@ -124,16 +124,17 @@ def streams(feed: Feed, free_cpus: float) -> Iterator[list[DataIterator]]:
 def start_readers(nodes: Sequence[str], free_cpus: float) -> None:
     """Start what reading waits for: the process that divides the cluster between trainings and data, and processes with our modules.
 
-    Ray starts them itself when somebody needs them; that is too late for the first step.
+    Ray starts them itself when somebody needs them; that is too late for the first step. One after the other, because Ray Train's
+    controller, for which the workers wait, starts at the same time.
     """
-    get_or_create_autoscaling_coordinator()
+    ready = get_or_create_autoscaling_coordinator().__ray_ready__.remote()
     task = ray.remote(_import_modules).options(num_cpus=0, label_selector=_labels(nodes), scheduling_strategy="SPREAD")
     for _ in range(min(READERS_STARTED, int(free_cpus) + 1)):
-        task.remote()
+        task.remote(ready)
 
 
-def _import_modules() -> None:
-    """To find this function, a process imports this module, and all that reading needs with it."""
+def _import_modules(_ready: object) -> None:
+    """To find this function, a process imports this module, and all that reading needs with it; it does so when `_ready` is there."""
 
 
 def _labels(nodes: Sequence[str]) -> dict[str, str] | None:
