@@ -14,7 +14,7 @@ from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize
 from orchestrator.training.optim import build_optimizer
 from orchestrator.training.precision import Precision, choose_precision
-from orchestrator.training.transfer import Transfer, to_device
+from orchestrator.training.transfer import Transfer, from_device, to_device
 
 pytestmark = [*NEED_GPU]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -60,6 +60,17 @@ def test_micro_batches_travel_beside_the_computing() -> None:
     assert transfer.overlaps
     expected = [(int(random_batch(number).sum(dtype=np.int64)), 64 * number) for number in range(COPIES)]
     assert [(int(total), int(labels)) for total, labels in totals] == expected
+
+
+def test_values_come_back_while_the_gpu_goes_on() -> None:
+    """What was computed first is read without waiting for what was asked for afterwards."""
+    busy, values = torch.randn(4096, 4096, device=GPU), torch.arange(1000.0, device=GPU) * 3
+    answer, done = from_device(values), torch.cuda.Event()
+    for _ in range(50):
+        busy = busy @ busy / 64
+    done.record()
+    assert answer().tolist() == [3.0 * number for number in range(1000)]
+    assert not done.query()
 
 
 @pytest.mark.parametrize("values", [np.arange(7), np.zeros((0, 4, 4, 3), np.uint8)])
