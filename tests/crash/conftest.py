@@ -45,7 +45,7 @@ def trainers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServers]:
 def check_tracing(servers: ForkServers, place: Path) -> None:
     """Skips the test where system calls cannot be traced."""
     if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
+        pytest.skip("strace is not installed: apt-get install strace")
     try:
         servers.one().trace(place, place / "log")
     except CannotTraceError as error:

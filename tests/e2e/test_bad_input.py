@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shell import Shell
+from ray_processes import working_in
+from shell import Shell, wait_until
 
 from orchestrator.testing import write_image_folder
 
@@ -67,6 +68,18 @@ def test_bad_input_is_named_with_its_exit_code(shell: Shell, case: str) -> None:
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 8
     assert not list(shell.place.glob("runs/*/model/weights.safetensors"))
+
+
+def test_a_network_that_cannot_be_is_refused_while_ray_starts(shell: Shell) -> None:
+    """The weights are missing: exit code 2 with the file, no run folder, and nothing of Ray is left."""
+    shell.write_job()
+    refused = shell("run", "job.yaml", "model.weights=/nowhere.safetensors")
+
+    assert refused.returncode == 2, refused.stderr
+    assert "/nowhere.safetensors" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(shell.place.glob("runs/*/job.yaml"))
+    wait_until(lambda: not list(working_in(shell.place)))
 
 
 def test_a_full_disk_is_exit_code_6_and_the_next_run_goes_on(shell: Shell, small_disk: Callable[[int], Path]) -> None:

@@ -115,7 +115,7 @@ def test_a_network_that_cannot_be_trained_stops_before_anything_starts(make_work
 def test_a_missing_package_is_one_line(make_workshop: Make, name: str, package: str) -> None:
     """With the command that installs it, before anything starts."""
     if find_spec(package) is not None:
-        pytest.skip(f"{package} is installed here")
+        pytest.skip(f"{package} is installed here, and this is about machines without it")
     workshop = make_workshop()
     with pytest.raises(JobError) as raised:
         workshop.run(f"model.name={name}", "model.norm=batch", in_process=True)

@@ -16,6 +16,7 @@ import torch
 from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 
 from orchestrator.errors import StorageError, TrainingError
+from orchestrator.training import loop
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import KEPT, START, CheckpointStore, LoadedCheckpoint, Position, resume_position
 from orchestrator.training.export import load_model
@@ -96,6 +97,15 @@ def test_with_the_whole_recipe_resuming_gives_the_same_bits(tmp_path: Path, even
     assert second is not None
     assert_same_state(second.state, first.state)
     assert first.state["scaler"]["_growth_tracker"] > 0
+
+
+def test_the_first_step_is_shown_at_once(tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before the next report is due a run tells its first step, and a resumed one the first that it takes itself."""
+    monkeypatch.setattr(loop, "PROGRESS_EVERY_S", math.inf)
+    work = make_work(tmp_path)
+    train(work, events, stop_after=2)
+    train(work, events, stop_after=1)
+    assert [event["global_step"] for event in events.named("Progress")] == [1, 3]
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
