@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,4 +32,13 @@ def leave() -> None:
 def spawn(target: Any, workers: int, place: Path) -> None:
     place.mkdir(exist_ok=True)
     meeting = Path(tempfile.mkdtemp(dir=place)) / "meeting"
-    mp.spawn(target, (workers, meeting, place), nprocs=workers)
+    mp.spawn(_run, (target, workers, meeting, place), nprocs=workers)
+
+
+def _run(rank: int, target: Any, workers: int, meeting: Path, place: Path) -> None:
+    """Ends without what Python does at its end: gloo's threads may still let go of tensors, and one that does so then aborts the process.
+
+    See https://github.com/pytorch/pytorch/pull/179291.
+    """
+    target(rank, workers, meeting, place)
+    os._exit(0)
