@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
-from ray.train import TrainingFailedError, WorkerGroupError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.train.v2._internal.exceptions import RayTrainError
 
 from orchestrator.entry import described
@@ -69,10 +68,9 @@ def memory_used(error: BaseException) -> str:
     return ""
 
 
-def find_cause(error: TrainingFailedError | RayActorError, when_memory_ends: str) -> BaseException:
-    """What ended an attempt: the error of ours that a worker raised, or else what Ray reports first."""
-    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
-    causes = [innermost(failure) for failure in failures] or [error]
+def find_cause(failures: Sequence[BaseException], when_memory_ends: str) -> BaseException:
+    """What ended an attempt: of all that Ray tells of its workers the error of ours that one raised, or else what Ray reports first."""
+    causes = [innermost(failure) for failure in failures]
     ended = next((cause for cause in causes if isinstance(cause, OutOfMemoryError)), None)
     if ended is not None:
         return TrainingError(f"Ray ended a worker because its node ran out of memory: {_monitored(str(ended))}", when_memory_ends)

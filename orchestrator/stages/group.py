@@ -7,8 +7,8 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, cast
 
 import ray
@@ -26,19 +26,21 @@ from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
-from orchestrator.stages.feed import Feed
 from orchestrator.stages.heartbeat import Seat, beating
-from orchestrator.stages.ingest import batches_of_rank, streams
+from orchestrator.stages.ingest import batches_of_rank, stop_reading, streams
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
 from orchestrator.stages.placing import describe_shape, place, watching_growth
+from orchestrator.stages.restart import Fit, RestartInPlace, Restarts
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
 from orchestrator.stages.watchdog import Watchdog
+from orchestrator.training.batch import Batch
 from orchestrator.training.work import TrainResult, Wish
 
 COLLECTIVE_TIMEOUT_S = 1800
 """After this long without an answer from a peer a worker gives up. The watchdog knows earlier, and can tell hung from slow."""
-Batches = list[DataIterator] | Feed
+Batches = list[DataIterator]
+"""A stream for each worker; none where they repeat one batch."""
 PREEMPTIONS = 100
 """Starts of a worker group that machines may be taken away from before a run gives up."""
 
@@ -47,7 +49,8 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
     """Run a worker group to its end and return what rank 0 returned.
 
     An attempt that ends because a worker process, or Ray's process that leads them, was lost is followed by another one, `attempts`
-    in all, on the nodes that still answer, and so is one with a worker that is hung. So is one that ended with a checkpoint because
+    in all, on the nodes that still answer, and so is one with a worker that is hung; where nothing but workers was lost that process
+    starts the group again itself (see `restart`). So is one that ended with a checkpoint because
     its machine is taken away, or because more workers fit; these are counted apart. What the workers raised would only be raised
     again: it is final.
 
@@ -57,22 +60,22 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
         ClusterError: Too few nodes are left.
         Interrupted: The user asked to stop now.
     """
-    budget, workers, attempt = Budget(work, attempts), work.plan.workers, 0
+    budget, workers = Budget(work, attempts), work.plan.workers
     while True:
-        attempt += 1
         placed = place(work, journal, stop)
         if placed.plan.workers != workers:
             why = describe_shape(placed.cluster)
             journal.record("GroupResized", from_workers=workers, to_workers=placed.plan.workers, why=why)
         workers, taken = placed.plan.workers, taken_nodes()
-        journal.record("AttemptStarted", attempt=attempt, workers=workers, nodes=placed.cluster.nodes)
-        watchdog = Watchdog(numbered(work.storage, "workers"), work.hang_s, run_one.__name__, journal)
+        fit = budget.begin(placed, journal)
+        journal.record("AttemptStarted", attempt=fit.attempt, workers=workers, nodes=placed.cluster.nodes)
+        watchdog = Watchdog(fit.restarts.folder, work.hang_s, run_one.__name__, journal)
         try:
-            result = _run_attempt(placed, attempt, stop, watchdog)
+            result = _run_fit(fit, stop, watchdog)
         except (TrainingFailedError, RayActorError) as error:
-            cause = find_cause(error, work.when_memory_ends)
+            cause = find_cause([error], work.when_memory_ends)
             reason = watchdog.found or first_line(cause)
-            journal.record("AttemptFailed", attempt=attempt, error=reason)
+            journal.record("AttemptFailed", attempt=budget.attempt, error=reason)
             if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error
             if isinstance(error, RayActorError):
@@ -96,8 +99,30 @@ class Budget:
 
     work: GroupWork
     attempts: int
+    fits: list[Fit] = field(default_factory=list)
     losses: int = 0
+    """That ended a fit."""
     preemptions: int = 0
+
+    @property
+    def attempt(self) -> int:
+        """Number of the last start of the group, whoever started it."""
+        return len(self.fits) + self._restarts
+
+    @property
+    def spare(self) -> int:
+        """How many workers may be lost before the last attempt is."""
+        return self.attempts - 1 - self.losses - self._restarts
+
+    @property
+    def _restarts(self) -> int:
+        return sum(fit.restarts.count for fit in self.fits)
+
+    def begin(self, placed: GroupWork, journal: Journal) -> Fit:
+        """The driver starts the group, on the nodes and with the plan of now."""
+        restarts = Restarts(numbered(self.work.storage, "workers"))
+        self.fits.append(Fit(placed, self.attempt + 1, self.spare, restarts, journal))
+        return self.fits[-1]
 
     def spend_on_loss(self, reason: str, cause: BaseException, *, preempted: bool) -> None:
         """Raises:
@@ -106,9 +131,9 @@ class Budget:
         if preempted:
             self.spend_on_preemption()
             return
-        self.losses += 1
-        if self.losses == self.attempts:
+        if not self.spare:
             self._end(f"the worker group was lost {self.attempts} times; last: {reason}", cause)
+        self.losses += 1
 
     def spend_on_preemption(self) -> None:
         """Raises:
@@ -122,21 +147,18 @@ class Budget:
         raise TrainingError(message, f"look at the log files under {self.work.storage} and run the same command again") from cause
 
 
-def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest, watchdog: Watchdog) -> Any:
-    """`fit` blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
-    # Ray takes up what an earlier start of the program left under the same name, and fails where that is half a file.
-    shutil.rmtree(work.storage / group_name(work, attempt), ignore_errors=True)
-    outcome: list[Any] = []
+def _run_fit(fit: Fit, stop: StopRequest, watchdog: Watchdog) -> Any:
+    """Ray Train blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
+    work, outcome = fit.work, list[Any]()
 
-    def fit(trainer: TorchTrainer) -> None:
+    def run(trainer: TorchTrainer) -> None:
         try:
             outcome.append(trainer.fit().return_value)
         except BaseException as error:  # noqa: BLE001 -- handed to the main thread, which raises it
             outcome.append(error)
 
-    with fed(work) as batches, watching_growth(work) as look_for_growth:
-        trainer = make_trainer(work, attempt, batches, watchdog.folder)
-        thread = threading.Thread(target=fit, args=(trainer,), name=work.name, daemon=True)
+    with fed(fit) as batches, watching_growth(work) as look_for_growth:
+        thread = threading.Thread(target=run, args=(make_trainer(fit, batches),), name=work.name, daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(timeout=0.1)
@@ -149,52 +171,59 @@ def _run_attempt(work: GroupWork, attempt: int, stop: StopRequest, watchdog: Wat
     return outcome[0]
 
 
-def group_name(work: GroupWork, attempt: int) -> str:
-    """Under which Ray Train keeps what it knows of an attempt; every start of the program counts from 1."""
-    return f"{work.name}-{attempt}"
-
-
 @contextmanager
-def fed(work: GroupWork) -> Iterator[Batches]:
-    """What the workers get their batches from, beginning where training stands now: a stream for each, or a feed to repeat one batch of."""
-    plan = work.plan
-    feed = work.make_feed(plan.workers)
+def fed(fit: Fit) -> Iterator[Batches]:
+    """What the workers get their batches from, beginning where training stands now: a stream for each; nothing where they repeat one."""
+    work, plan = fit.work, fit.work.plan
     if work.repeats:
-        yield feed
+        yield []
         return
-    with streams(feed, work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)) as shards:
+    free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
+    with streams(work.make_feed(plan.workers), free_cpus, fit.restarts.start) as shards:
         yield shards
 
 
-def make_trainer(work: GroupWork, attempt: int, batches: Batches, heartbeats: Path) -> TorchTrainer:
-    """Ray Train's description of the group, whose workers give signs of life in a folder."""
-    plan = work.plan
+def make_trainer(fit: Fit, batches: Batches) -> TorchTrainer:
+    """Ray Train's description of the group."""
+    work, plan, name = fit.work, fit.work.plan, f"{fit.work.name}-{fit.attempt}"
+    # Ray takes up what an earlier start of the program left under the same name, and fails where that is half a file.
+    shutil.rmtree(work.storage / name, ignore_errors=True)
+    rule = RestartInPlace(fit, partial(stop_reading, batches))
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
     return TorchTrainer(
         _run_worker,
-        train_loop_config={"work": work, "batches": batches, "heartbeats": heartbeats},
+        train_loop_config={"work": work, "batches": batches, "restarts": fit.restarts},
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.device == "cuda", resources_per_worker=resources, placement_strategy=strategy
         ),
         torch_config=NoticingTorchConfig(backend="nccl" if plan.device == "cuda" else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         run_config=RunConfig(
-            name=group_name(work, attempt),
+            name=name,
             storage_path=str(work.storage),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+            callbacks=[rule],
+            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=0),  # the rule counts, and ends it
         ),
     )
 
 
 def _run_worker(config: dict[str, Any]) -> Any:
-    context = ray.train.get_context()
-    rank, workers, work, given = context.get_world_rank(), context.get_world_size(), config["work"], config["batches"]
+    context, here = ray.train.get_context(), ray.get_runtime_context()
+    rank, workers, work, restarts = context.get_world_rank(), context.get_world_size(), config["work"], config["restarts"]
     torch.set_num_threads(work.plan.threads)
-    batches = repeated_batches(given, rank) if isinstance(given, Feed) else batches_of_rank(given[rank], rank, workers)
-    here = ray.get_runtime_context()
-    beats = beating(config["heartbeats"], Seat(rank, here.get_node_id(), here.get_placement_group_id()), work.hang_s)
+    batches = restarts.noting(_batches(work, config["batches"], restarts, rank, workers), rank, here.get_node_id())
+    beats = beating(restarts.folder, Seat(rank, here.get_node_id(), here.get_placement_group_id()), work.hang_s)
     with heeding_notices() if work.saves_on_stop else nullcontext(), beats as pulse:
         return run_one(work, batches, pulse)
+
+
+def _batches(work: GroupWork, streams: Batches, restarts: Restarts, rank: int, workers: int) -> Iterator[Batch]:
+    """What one worker takes, from where training stands now."""
+    if work.repeats:
+        return repeated_batches(work.make_feed(workers), rank)
+    if restarts.count and rank == 0:  # only now that the workers before are gone nobody saves any more
+        restarts.begin_at(work.make_feed(workers).start)
+    return batches_of_rank(streams[rank], rank, workers)
 
 
 def run_alone(call: Callable[[Argument], Answer], argument: Argument, plan: TrainPlan) -> Answer:

@@ -36,6 +36,8 @@ PATIENCE = 10
 TIMED, EXCHANGE = ("transfer", "compute"), "sync"
 """Parts of a `Stopwatch`: those with a usual time, and the one that waits for the other workers."""
 RECORD_BYTES = 512
+OF_WORKERS = "rank-*"
+"""Files that belong to workers."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +26,7 @@ from ray.exceptions import RayError
 
 from orchestrator.errors import OrchestratorError, TrainingError, error_from_json, error_to_json
 from orchestrator.stages.cluster import reading_nodes
-from orchestrator.stages.feed import Feed, Span, read_span, spans
+from orchestrator.stages.feed import Feed, FeedStart, Span, read_span, spans
 from orchestrator.training.batch import Batch, Phase
 
 PREFETCH = 4
@@ -36,13 +37,20 @@ READERS_STARTED = 4
 """Processes that read, at most, started before they are needed: the first images come from a few, and Ray starts the others."""
 NO_ROWS = (np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64), np.empty((0, 16), np.uint8))
 """Images, labels and ids of no image."""
+Start = Callable[[FeedStart], FeedStart]
+"""Where a feed begins now, of where it began at first."""
 
 
 class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
-    """One read task for each span of the feed; a task yields its micro-batches one by one."""
+    """One read task for each span of the feed; a task yields its micro-batches one by one.
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    Args:
+        feed: What is read.
+        start: Asked at each beginning where the feed begins, when it is to be read more than once.
+    """
+
+    def __init__(self, feed: Feed, start: Start | None = None) -> None:
+        self._feed, self._start = feed, start
 
     def get_name(self) -> str:
         return "Feed"
@@ -56,8 +64,9 @@ class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         per_task_row_limit: int | None = None,  # noqa: ARG002
         data_context: DataContext | None = None,  # noqa: ARG002
     ) -> list[ReadTask]:
-        stored = ray.put(self._feed)  # once: the manifest of a large collection would outweigh every task
-        return [_read_task(stored, span) for span in spans(self._feed)]
+        feed = replace(self._feed, start=self._start(self._feed.start)) if self._start else self._feed
+        stored = ray.put(feed)  # once: the manifest of a large collection would outweigh every task
+        return [_read_task(stored, span) for span in spans(feed)]
 
 
 def _read_task(stored: ObjectRef[Feed], span: Span) -> ReadTask:
@@ -82,15 +91,16 @@ def _blocks(stored: ObjectRef[Feed], span: Span) -> Iterator[pa.Table]:
         yield to_block(failed, error_to_json(error))
 
 
-def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0) -> Dataset:
+def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0, start: Start | None = None) -> Dataset:
     """The feed, lazily; nothing is read before a worker asks.
 
     Args:
         feed: What is read.
         nodes: Ids of the nodes that read; all where none are given.
         task_cpus: Logical CPUs that Ray takes for each task that reads.
+        start: See `FeedSource`.
     """
-    dataset = ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, label_selector=_labels(nodes), num_cpus=task_cpus)
+    dataset = ray.data.read_datasource(FeedSource(feed, start), override_num_blocks=1, label_selector=_labels(nodes), num_cpus=task_cpus)
     dataset.context.enable_progress_bars = False
     dataset.context.execution_options = ExecutionOptions(preserve_order=True)
     # Ray gathers small blocks up to this size; one byte keeps every micro-batch a block of its own.
@@ -99,8 +109,8 @@ def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0) 
 
 
 @contextmanager
-def streams(feed: Feed, free_cpus: float) -> Iterator[list[DataIterator]]:
-    """One stream of the feed for each of its workers, as long as the context lasts; their reading begins when all of them ask.
+def streams(feed: Feed, free_cpus: float, start: Start | None = None) -> Iterator[list[DataIterator]]:
+    """One stream of the feed for each of its workers, as long as the context lasts; their reading begins whenever all of them ask.
 
     Ray Train makes such streams itself of the `datasets` of a trainer, but one process after the other and only when the workers are
     there; these processes start beside the workers.
@@ -108,17 +118,34 @@ def streams(feed: Feed, free_cpus: float) -> Iterator[list[DataIterator]]:
     Args:
         feed: What is read.
         free_cpus: CPUs of a node that the workers leave to Ray Data.
+        start: See `FeedSource`.
     """
     nodes = reading_nodes()
-    shards = make_dataset(feed, nodes, task_cpus(free_cpus)).streaming_split(feed.workers, equal=True)
+    shards = make_dataset(feed, nodes, task_cpus(free_cpus), start).streaming_split(feed.workers, equal=True)
     start_readers(nodes, free_cpus)
     try:
         yield shards
     finally:
-        coordinator = shards[0]._coord_actor  # noqa: SLF001 -- otherwise it reads on while anything remembers the streams
         with suppress(RayError):
-            ray.get(coordinator.shutdown_executor.remote(), timeout=END_S)
-        ray.kill(coordinator)
+            ray.get(stop_reading(shards), timeout=END_S)
+        for coordinator in coordinators(shards):
+            ray.kill(coordinator)
+
+
+def stop_reading(shards: Sequence[DataIterator]) -> list[ObjectRef[None]]:
+    """End streams where they are: otherwise Ray Data reads on for whoever is gone. Who asks for them again gets them from their beginning.
+
+    The processes that read stay; Ray Data would kill them where streams begin again that have not ended.
+
+    Returns:
+        What is there when they have ended.
+    """
+    return [coordinator.shutdown_executor.remote() for coordinator in coordinators(shards)]
+
+
+def coordinators(shards: Sequence[DataIterator]) -> list[Any]:
+    """The process that divides a feed into streams, which lives while anything remembers them; none where there are no streams."""
+    return [shard._coord_actor for shard in shards[:1]]  # noqa: SLF001 -- Ray has no public way to end it
 
 
 def start_readers(nodes: Sequence[str], free_cpus: float) -> None:

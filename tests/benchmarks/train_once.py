@@ -133,7 +133,8 @@ def restart_times(job: Path, root: Root, changes: Sequence[str], kills: int) -> 
 def _restart_time(root: Root, number: int) -> float:
     _steps_after(root, number, 0.0)
     (path,) = root.runs.iterdir()
-    victim = heartbeat_file(RunFolder(path).attempts / f"workers-{number}", rank=1)
+    known = [heartbeat_file(folder, rank=1) for folder in RunFolder(path).attempts.glob("workers-*")]
+    victim = max((file for file in known if file.exists()), key=lambda file: file.stat().st_mtime)
     killed = time.time()
     os.kill(json.loads(victim.read_bytes())["pid"], signal.SIGKILL)
     return _steps_after(root, number + 1, killed) - killed

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError
-from ray.train import WorkerGroupError
 from workshop import Workshop
 
 from orchestrator.errors import StorageError, TrainingError
@@ -184,9 +183,9 @@ Selected to kill: (Task: job ID=01000000, task name=RayTrainWorker.poll_status, 
 def test_of_several_errors_the_one_that_explains_the_others_is_told() -> None:
     """A worker that Ray ended for its memory, then an error of ours, and only then a process that was lost."""
     lost, ours, ended = ActorDiedError(), StorageError("the shard is damaged"), OutOfMemoryError(MONITOR)
-    assert is_loss(find_cause(WorkerGroupError("", {0: RuntimeError("[/gloo/pair.cc] gone"), 1: lost}), ""))
-    assert find_cause(WorkerGroupError("", {0: lost, 1: ours}), "") is ours
-    memory = find_cause(WorkerGroupError("", {0: lost, 1: ended}), "take less")
+    assert is_loss(find_cause([RuntimeError("[/gloo/pair.cc] gone"), lost], ""))
+    assert find_cause([lost, ours], "") is ours
+    memory = find_cause([lost, ended], "take less")
     assert isinstance(memory, TrainingError)
     assert memory.message.endswith("27.74GB of 28.80GB were in use, 20.04GB by the worker")
     assert memory.next_step == "take less"

@@ -1,0 +1,122 @@
+"""Restarts that the process which leads a worker group makes itself, when a worker was lost.
+
+Ray Train keeps that process and those that help it, and Ray Data keeps what divides the feed and what reads it; the driver would
+start all of them anew, which takes as long again as the workers need. So it is done where nothing but the workers was lost; the
+driver does the rest: it knows the cluster, and that a worker was hung.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import UserCallback
+
+from orchestrator.durable import read_json, write_json
+from orchestrator.errors import OrchestratorError
+from orchestrator.record.journal import Journal
+from orchestrator.stages.engine import GroupWork
+from orchestrator.stages.failure import find_cause, first_line
+from orchestrator.stages.feed import FeedStart
+from orchestrator.stages.heartbeat import OF_WORKERS, stacks_file
+from orchestrator.training.batch import Batch
+
+
+class Restarts:
+    """What the workers, the process that leads them and the driver tell one another of restarts, in the folder of the heartbeats."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._count, self._start = folder / "restarts.json", folder / "start.json"
+
+    @property
+    def count(self) -> int:
+        """How often the group was started again so far."""
+        return int(read_json(self._count)["count"]) if self._count.exists() else 0
+
+    def add(self) -> None:
+        """One more; the workers that are gone are forgotten."""
+        write_json(self._count, {"count": self.count + 1})
+        for path in self.folder.glob(OF_WORKERS):
+            path.unlink(missing_ok=True)
+
+    def begin_at(self, start: FeedStart) -> None:
+        """Let the feed begin there; called by a worker before it asks for its first batch, upon which the reading begins."""
+        write_json(self._start, asdict(start))
+
+    def start(self, first: FeedStart) -> FeedStart:
+        """Where the feed begins, which at first began at `first`."""
+        return FeedStart(**read_json(self._start)) if self._start.exists() else first
+
+    def noting(self, batches: Iterator[Batch], rank: int, node: str) -> Iterator[Batch]:
+        """The batches; that this worker has begun to read them, and on which node, is noted."""
+        for number, batch in enumerate(batches):
+            if not number:
+                self._reading(rank).write_text(node)
+            yield batch
+
+    def all_read(self, workers: int, node: str) -> bool:
+        """Whether all workers had begun to read, on that node."""
+        return all(path.is_file() and path.read_text() == node for path in map(self._reading, range(workers)))
+
+    def any_was_hung(self, workers: int) -> bool:
+        """Whether the driver saved stacks: it does so before it ends workers that are hung."""
+        return any(path.is_file() and path.stat().st_size for path in (stacks_file(self.folder, rank) for rank in range(workers)))
+
+    def _reading(self, rank: int) -> Path:
+        return self.folder / f"rank-{rank}.reading"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the driver leaves to Ray Train at once: a group, and its restarts."""
+
+    work: GroupWork
+    attempt: int
+    """Number of the first start of the group."""
+    spare: int
+    """How often at most it is started again."""
+    restarts: Restarts
+    journal: Journal
+    """The driver's."""
+
+
+class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
+    """Lets Ray Train start a group again, or ends the fit with the cause.
+
+    The driver has to start it again when a worker was not on this node, because files may be seen late on others; and when one had
+    not begun to read, because what divides the feed waits for as many workers as there are, and does not notice that one is gone.
+
+    Args:
+        fit: What this is the rule of.
+        stop_reading: Called when the group is started again: what is read for the one before is lost.
+    """
+
+    def __init__(self, fit: Fit, stop_reading: Callable[[], object]) -> None:
+        self._fit, self._stop_reading = fit, stop_reading
+        self._journal = Journal(fit.journal.path.parent, f"{fit.work.name}-group", fit.journal.stage)
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
+        """Called by Ray Train in the process that leads the group; what it raises ends the fit.
+
+        Raises:
+            BaseException: What ended the workers, where Ray Train is not to start them again.
+        """
+        fit = self._fit
+        cause = find_cause([*worker_exceptions.values()], fit.work.when_memory_ends)
+        if isinstance(cause, OrchestratorError) or not may_restart(fit, ray.get_runtime_context().get_node_id()):
+            raise cause
+        attempt = fit.attempt + fit.restarts.count
+        self._journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
+        fit.restarts.add()
+        self._stop_reading()
+        self._journal.record("AttemptStarted", attempt=attempt + 1, workers=fit.work.plan.workers, nodes=fit.work.cluster.nodes)
+
+
+def may_restart(fit: Fit, here: str) -> bool:
+    """Whether a group that has lost workers can be started again without the driver, which runs on the node `here`."""
+    restarts, workers = fit.restarts, fit.work.plan.workers
+    return restarts.count < fit.spare and restarts.all_read(workers, here) and not restarts.any_was_hung(workers)
