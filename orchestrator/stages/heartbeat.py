@@ -128,8 +128,9 @@ def beating(folder: Path, seat: Seat, hang_s: float) -> Iterator[Pulse]:
             thread.join()
             path.unlink(missing_ok=True)
             faulthandler.unregister(STACKS_SIGNAL)
-    if not stacks.stat().st_size:
-        stacks.unlink()
+    with suppress(FileNotFoundError):  # forgotten already
+        if not stacks.stat().st_size:
+            stacks.unlink()
 
 
 class _Heart:

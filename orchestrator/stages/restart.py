@@ -58,13 +58,17 @@ class Restarts:
                 self._reading(rank).write_text(node)
             yield batch
 
-    def all_read(self, workers: int, node: str) -> bool:
-        """Whether all workers had begun to read, on that node."""
-        return all(path.is_file() and path.read_text() == node for path in map(self._reading, range(workers)))
+    def possible(self, workers: int, spare: int) -> bool:
+        """Whether the group that has lost workers can be started again without the driver, on whose node this is called.
 
-    def any_was_hung(self, workers: int) -> bool:
-        """Whether the driver saved stacks: it does so before it ends workers that are hung."""
-        return any(path.is_file() and path.stat().st_size for path in (stacks_file(self.folder, rank) for rank in range(workers)))
+        Not where a worker was not on this node, because files may be seen late on others. Not where one had not begun to read,
+        because what divides the feed waits for as many as there are, and does not notice that one is gone. Not where the driver saved
+        stacks, which it does before it ends workers that are hung.
+        """
+        here, ranks = ray.get_runtime_context().get_node_id(), range(workers)
+        all_read = all(self._reading(rank).is_file() and self._reading(rank).read_text() == here for rank in ranks)
+        hung = any(path.is_file() and path.stat().st_size for path in (stacks_file(self.folder, rank) for rank in ranks))
+        return all_read and not hung and self.count < spare
 
     def _reading(self, rank: int) -> Path:
         return self.folder / f"rank-{rank}.reading"
@@ -87,9 +91,6 @@ class Fit:
 class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
     """Lets Ray Train start a group again, or ends the fit with the cause.
 
-    The driver has to start it again when a worker was not on this node, because files may be seen late on others; and when one had
-    not begun to read, because what divides the feed waits for as many workers as there are, and does not notice that one is gone.
-
     Args:
         fit: What this is the rule of.
         stop_reading: Called when the group is started again: what is read for the one before is lost.
@@ -107,16 +108,10 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
         """
         fit = self._fit
         cause = find_cause([*worker_exceptions.values()], fit.work.when_memory_ends)
-        if isinstance(cause, OrchestratorError) or not may_restart(fit, ray.get_runtime_context().get_node_id()):
+        if isinstance(cause, OrchestratorError) or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
             raise cause
         attempt = fit.attempt + fit.restarts.count
         self._journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
         fit.restarts.add()
         self._stop_reading()
         self._journal.record("AttemptStarted", attempt=attempt + 1, workers=fit.work.plan.workers, nodes=fit.work.cluster.nodes)
-
-
-def may_restart(fit: Fit, here: str) -> bool:
-    """Whether a group that has lost workers can be started again without the driver, which runs on the node `here`."""
-    restarts, workers = fit.restarts, fit.work.plan.workers
-    return restarts.count < fit.spare and restarts.all_read(workers, here) and not restarts.any_was_hung(workers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -32,11 +34,8 @@ class Faulty(nn.Module):
         if not self.training:
             return logits
         now, self.passes = self.passes, self.passes + 1
-        rank = dist.get_rank() if dist.is_initialized() else 0
-        if self.at not in (now, -1) or rank != self.rank or (self.once and Path(self.once).exists()):
+        if self.at not in (now, -1) or not happens(self.rank, self.once):
             return logits
-        if self.once:
-            Path(self.once).touch()
         changed: Tensor = getattr(self, self.fault)(logits)
         return changed
 
@@ -62,6 +61,23 @@ class Faulty(nn.Module):
     def grows(self, logits: Tensor) -> Tensor:
         return logits + torch.empty(2**62, dtype=torch.uint8)[:1]
 
+    def dies(self, _: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def happens(rank: int, once: str) -> bool:
+    """Whether it happens in this process, now."""
+    here = dist.get_rank() if dist.is_initialized() else 0
+    if here != rank or (once and Path(once).exists()):
+        return False
+    if once:
+        Path(once).touch()
+    return True
+
 
 def build(num_classes: int, in_channels: int, fault: str, at: int = 3, rank: int = 1, once: str = "") -> Faulty:
+    """The network; with the fault `is_not_built` the process dies here."""
+    if fault == "is_not_built" and happens(rank, once):
+        os.kill(os.getpid(), signal.SIGKILL)
     return Faulty(num_classes, in_channels, fault, at, rank, once)

@@ -38,6 +38,11 @@ def named(folder: Path, name: str) -> list[dict[str, Any]]:
     return [event for event in read_events(folder) if event["event"] == name]
 
 
+def starts(run: Path) -> list[int]:
+    """The numbers of the starts of the group that trained."""
+    return [event["attempt"] for event in named(run / "events", "AttemptStarted") if event["stage"] == "train"]
+
+
 def send(workshop: Workshop, rank: int, sent: signal.Signals) -> bool:
     """Send a signal to a worker of the first attempt, once it has trained some steps."""
     beats = [beat for path in workshop.root.runs.glob("*/attempts/workers-1") for beat in read_heartbeats(path)]
@@ -77,7 +82,7 @@ def assert_went_on(run: Path, rank: int) -> dict[str, Any]:
     assert hung["rank"] == rank
     (failed,) = named(run / "events", "AttemptFailed")
     assert f"rank {rank}" in failed["error"]
-    assert [event["attempt"] for event in named(run / "events", "AttemptStarted") if event["stage"] == "train"] == [1, 2]
+    assert starts(run) == [1, 2]
     assert named(run / "events", "TrainingStarted")[1]["resumed_from_step"] > 0
     assert {path.name for path in (run / "attempts").glob("workers-1/*.stacks")} == {"rank-0.stacks", "rank-1.stacks"}
     return hung
@@ -113,7 +118,10 @@ def test_a_stopped_worker_is_replaced(make_workshop: Make, ray_cluster: None) ->
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(make_workshop: Make, ray_cluster: None) -> None:
-    """SIGKILL of rank 1 in the middle of training, upon which the exchange of rank 0 fails: a second attempt, and nobody was hung."""
+    """SIGKILL of rank 1 in the middle of training, upon which the exchange of rank 0 fails: a second attempt, and nobody was hung.
+
+    Ray Train's controller starts it, without the driver: it keeps one record.
+    """
     workshop = make_workshop()
     with meanwhile(lambda: send(workshop, 1, signal.SIGKILL)):
         workshop.run(*LONG, in_process=False, until="train")
@@ -121,6 +129,32 @@ def test_a_killed_worker_is_replaced(make_workshop: Make, ray_cluster: None) -> 
     assert len(named(run / "events", "AttemptFailed")) == 1
     assert named(run / "events", "TrainingStarted")[1]["resumed_from_step"] > 0
     assert named(run / "events", "WorkerHung") == []
+    assert starts(run) == [1, 2]
+    assert [path.name for path in (run / "attempts").glob("train-*")] == ["train-1"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_lost_before_it_reads_is_replaced(make_workshop: Make, ray_cluster: None) -> None:
+    """SIGKILL while rank 1 builds its network: the driver starts the group again, with new streams, and the run becomes whole."""
+    workshop = make_workshop()
+    once = workshop.root.path.parent / "once"
+    workshop.run(*TWO_WORKERS, faulty("is_not_built", 0, once), in_process=False, until="train")
+    run = only_run(workshop)
+    assert starts(run) == [1, 2]
+    assert {path.name for path in (run / "attempts").glob("train-*")} == {"train-1", "train-2"}
+    assert len(named(run / "events", "TrainingFinished")) == 1
+
+
+@pytest.mark.slow
+def test_a_group_that_is_lost_again_and_again_is_given_up(make_workshop: Make, ray_cluster: None) -> None:
+    """A worker that dies in its fourth step whenever it is started: four attempts, each in the record, and an error that says so."""
+    workshop = make_workshop()
+    with pytest.raises(TrainingError, match="the worker group was lost 4 times; last: ") as raised:
+        workshop.run(*TWO_WORKERS, faulty("dies", 3), in_process=False, until="train")
+    run = only_run(workshop)
+    assert starts(run) == [1, 2, 3, 4]
+    assert [event["attempt"] for event in named(run / "events", "AttemptFailed")] == [1, 2, 3, 4]
+    assert str(run / "attempts") in raised.value.next_step
 
 
 @pytest.mark.slow
@@ -130,7 +164,7 @@ def test_a_slow_run_is_left_alone(make_workshop: Make, ray_cluster: None) -> Non
     workshop.run(*TWO_WORKERS, faulty("slows", -1), "train.hang_s=3", "train.epochs=1", in_process=False, until="train")
     events = only_run(workshop) / "events"
     assert named(events, "WorkerHung") == []
-    assert len([event for event in named(events, "AttemptStarted") if event["stage"] == "train"]) == 1
+    assert starts(only_run(workshop)) == [1]
 
 
 def test_what_the_users_code_raises_is_final(make_workshop: Make, ray_cluster: None) -> None:
@@ -139,7 +173,7 @@ def test_what_the_users_code_raises_is_final(make_workshop: Make, ray_cluster: N
     with pytest.raises(TrainingError, match=r"train failed in step 4 of epoch 1: RuntimeError: .*faulty_networks\.py:\d+\)") as raised:
         workshop.run(*TWO_WORKERS, faulty("raises", 3), in_process=False, until="train")
     assert raised.value.exit_code == 1
-    assert len([event for event in named(only_run(workshop) / "events", "AttemptStarted") if event["stage"] == "train"]) == 1
+    assert starts(only_run(workshop)) == [1]
 
 
 def test_a_worker_that_runs_out_of_memory_is_final(make_workshop: Make, in_process: bool) -> None:
@@ -149,7 +183,7 @@ def test_a_worker_that_runs_out_of_memory_is_final(make_workshop: Make, in_proce
     with pytest.raises(TrainingError, match=r"out of memory in step 4 of epoch 1: the worker took up to .* are free") as raised:
         workshop.run("model.norm=batch", network, in_process=in_process, until="train")
     assert raised.value.next_step == "train.micro_batch=8 instead of 16 takes less at a time and keeps the batch of 16"
-    assert len([event for event in named(only_run(workshop) / "events", "AttemptStarted") if event["stage"] == "train"]) == 1
+    assert starts(only_run(workshop)) == [1]
 
 
 @pytest.mark.slow
@@ -161,8 +195,7 @@ def test_a_loss_that_is_no_number_on_one_rank(make_workshop: Make, ray_cluster: 
     if policy == "stop":
         with pytest.raises(TrainingError, match="the loss is not finite on rank 1 after step 3 of epoch 2"):
             workshop.run(*job, in_process=False, until="train")
-        attempts = [event for event in named(only_run(workshop) / "events", "AttemptStarted") if event["stage"] == "train"]
-        assert len(attempts) == 1
+        assert starts(only_run(workshop)) == [1]
     else:
         report = workshop.run(*job, in_process=False).report
         assert report.training.skipped_steps == 1

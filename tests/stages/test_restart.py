@@ -1,0 +1,71 @@
+"""When Ray Train may start a group again itself, and what one start hands on to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import ray
+
+from orchestrator.stages.feed import FeedStart
+from orchestrator.stages.heartbeat import Seat, beating, read_heartbeats, stacks_file
+from orchestrator.stages.ingest import NO_ROWS
+from orchestrator.stages.restart import Restarts
+from orchestrator.training.batch import Batch, Phase
+
+
+def read(restarts: Restarts, rank: int, node: str) -> None:
+    """What a worker does that takes its first batch."""
+    batches = restarts.noting(iter([Batch(rank, Phase.TRAIN, 0, 0, *NO_ROWS)]), rank, node)
+    assert next(batches).index == rank
+
+
+@pytest.fixture
+def here(ray_cluster: None) -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def test_a_group_that_reads_here_is_started_again_as_often_as_may_be(tmp_path: Path, here: str) -> None:
+    """Both workers must have begun to read after every start; the third start is one too many where two may be lost."""
+    restarts = Restarts(tmp_path)
+    for started in range(2):
+        read(restarts, 0, here)
+        assert not restarts.possible(workers=2, spare=2)
+        read(restarts, 1, here)
+        assert restarts.possible(workers=2, spare=2)
+        restarts.add()
+        assert restarts.count == started + 1
+    for rank in (0, 1):
+        read(restarts, rank, here)
+    assert not restarts.possible(workers=2, spare=2)
+
+
+def test_the_driver_starts_a_group_again_that_was_elsewhere_or_hung(tmp_path: Path, here: str) -> None:
+    """A worker on another node, or stacks that the driver has saved; an empty file of stacks means nothing."""
+    elsewhere, hung = Restarts(tmp_path / "elsewhere"), Restarts(tmp_path / "hung")
+    for restarts, node in ((elsewhere, "another node"), (hung, here)):
+        restarts.folder.mkdir()
+        read(restarts, 0, here)
+        read(restarts, 1, node)
+        stacks_file(restarts.folder, 1).touch()
+    assert not elsewhere.possible(workers=2, spare=9)
+    assert hung.possible(workers=2, spare=9)
+    stacks_file(hung.folder, 1).write_text("Thread 0x1")
+    assert not hung.possible(workers=2, spare=9)
+
+
+def test_workers_that_are_gone_are_not_taken_for_those_that_come(tmp_path: Path) -> None:
+    """After a restart nobody gives signs of life until somebody does, and the watchdog has nobody to miss."""
+    restarts, beats = Restarts(tmp_path), beating(tmp_path, Seat(0, "node", "group"), hang_s=60)
+    with beats:
+        assert [beat.rank for beat in read_heartbeats(tmp_path)] == [0]
+        restarts.add()
+        assert read_heartbeats(tmp_path) == []
+
+
+def test_a_feed_begins_where_the_last_start_found_training(tmp_path: Path) -> None:
+    """At first where it began; then where a worker said it does."""
+    restarts, first = Restarts(tmp_path), FeedStart(0, 7)
+    assert restarts.start(first) == first
+    restarts.begin_at(FeedStart(3, 2))
+    assert Restarts(tmp_path).start(first) == FeedStart(3, 2)
