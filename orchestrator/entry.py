@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import sysconfig
 import traceback
@@ -30,9 +31,7 @@ def import_function(entry: str, role: str) -> Function:
         TrainingError: There is no such function, or its module fails when it is imported.
     """
     module, _, name = entry.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # `python -m` and Ray's workers look there, an installed command does not
-        sys.path.append(here)
+    here = _look_here_too()
     try:
         function = getattr(importlib.import_module(module), name)
     except Exception as error:
@@ -41,6 +40,21 @@ def import_function(entry: str, role: str) -> Function:
     if not callable(function):
         raise TrainingError(f"the {role} {entry} is {type(function).__name__}, not a function")
     return function  # type: ignore[no-any-return]  # checked by calling it
+
+
+def is_there(entry: str) -> bool:
+    """Whether there is a module, or the package that it belongs to, from which `import_function` could take the function."""
+    _look_here_too()
+    package = entry.partition(":")[0].partition(".")[0]
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
+def _look_here_too() -> str:
+    """The working directory: `python -m` and Ray's workers look there, an installed command does not."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return here
 
 
 def described(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from orchestrator.dataset.manifest import read_manifest
 from orchestrator.durable import read_json
 from orchestrator.errors import JobError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, starting_engine
-from orchestrator.launch.network import check_package
+from orchestrator.launch.network import check_packages
 from orchestrator.launch.run import Watch, is_synthetic, readable_images, stage
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, make_plan, with_workers
@@ -52,7 +52,7 @@ def evaluate_run(
     if not folder.weights.is_file():
         raise JobError((Problem(str(folder.path), "has no trained model yet"),), f"orchestrator resume {folder.name}")
     loaded = load_job(folder.resolved_job)
-    check_package(loaded)
+    check_packages(loaded)
     data = root.data / str(read_json(folder.plan)["fingerprint"])
     if not data.is_dir():
         raise StorageError(f"the prepared data of {folder.name} is missing: {data}", f"orchestrator resume {folder.name} prepares it again")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
+from orchestrator.entry import is_there
 from orchestrator.errors import JobError, Problem
 from orchestrator.plan.values import ModelFacts
 from orchestrator.record.folder import RunFolder
@@ -22,11 +24,19 @@ def network_facts(job: LoadedJob, num_classes: int, folder: RunFolder) -> ModelF
     return examine_network(job.job, num_classes, str(job.path), folder.checkpoints)
 
 
-def check_package(job: LoadedJob) -> None:
-    """Raises:
-    JobError: The package that builds the network is not installed.
+def check_packages(job: LoadedJob) -> None:
+    """Look for what only the workers import, without importing it: they may get to it hours after the start.
+
+    Raises:
+        JobError: The package that builds the network, or a module of the user's, is not there.
     """
-    name = job.job.model.name or ""
+    spec = job.job
+    name = spec.model.name or ""
     package = ZOOS.get(zoo_of(name)[0])
-    if package and find_spec(package) is None:
-        raise JobError((Problem(f"{job.path}  model.name", missing_package(name)),))
+    problems = [Problem(f"{job.path}  model.name", missing_package(name))] if package and find_spec(package) is None else []
+    own = {"model.entry": spec.model.entry, **{f"augment.{number}.entry": step.entry for number, step in enumerate(spec.augment)}}
+    for key, entry in own.items():
+        if entry is not None and not is_there(entry):
+            problems.append(Problem(f"{job.path}  {key}", f"there is no module for {entry} in the installed packages or in {Path.cwd()}"))
+    if problems:
+        raise JobError(tuple(problems))

@@ -18,7 +18,7 @@ from orchestrator.durable import read_json, write_atomically, write_json
 from orchestrator.errors import Interrupted, JobError, OrchestratorError, Problem, StorageError
 from orchestrator.launch.cluster import reached_cluster, starting_engine
 from orchestrator.launch.images import FoundImages, find_images
-from orchestrator.launch.network import check_package, network_facts
+from orchestrator.launch.network import check_packages, network_facts
 from orchestrator.launch.signals import stopping_on_signals
 from orchestrator.plan.make import DataFacts, as_synthetic, make_plan
 from orchestrator.plan.values import ClusterShape, ModelFacts, Plan
@@ -93,7 +93,7 @@ def plan_job(
     Raises:
         JobError: The source cannot be used, or the job cannot run on this cluster, or `name` names another run.
     """
-    check_package(job)
+    check_packages(job)
     found = find_images(job.job.data, root.data)
     facts = current_facts(root, found)
     plan = make_plan(job.job, facts, shape, str(job.path))

@@ -34,7 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "stages": EVERYTHING - {"cli", "launch", "dashboard", "reports"},
     "reports": frozenset({"record", "errors", "units", "durable"}),
     "dashboard": frozenset({"record", "reports", "errors", "units"}),
-    "launch": frozenset({"stages", "plan", "spec", "dataset", "images", "record", "reports", "errors", "units", "durable"}),
+    "launch": frozenset({"stages", "plan", "spec", "dataset", "images", "record", "reports", "entry", "errors", "units", "durable"}),
     "cli": EVERYTHING,
     "testing": EVERYTHING - {"cli"},
 }

@@ -125,3 +125,16 @@ def test_a_missing_package_is_one_line(make_workshop: Make, name: str, package: 
         f"model.name: {name} needs the package {package}, which is not installed: pip install 'orchestrator[{zoo}]'"
     )
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_missing_module_of_ones_own_is_told_before_anything_starts(make_workshop: Make) -> None:
+    """All of them at once, although only the workers import them, hours later where there is much to prepare."""
+    workshop = make_workshop()
+    job = ("model={entry: 'own_nett:build'}", "augment=[horizontal_flip, {entry: 'own.fades:fade'}]")
+    with pytest.raises(JobError) as raised:
+        workshop.run(*job, in_process=True)
+    found = str(raised.value)
+    assert raised.value.exit_code == 2
+    assert "model.entry: there is no module for own_nett:build in the installed packages or in " in found
+    assert "augment.1.entry: there is no module for own.fades:fade" in found
+    assert not list(workshop.root.path.glob("data/*/shards"))
