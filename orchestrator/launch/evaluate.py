@@ -52,7 +52,7 @@ def evaluate_run(
     if not folder.weights.is_file():
         raise JobError((Problem(str(folder.path), "has no trained model yet"),), f"orchestrator resume {folder.name}")
     loaded = load_job(folder.resolved_job)
-    check_packages(loaded)
+    check_packages(loaded, augments=False)
     data = root.data / str(read_json(folder.plan)["fingerprint"])
     if not data.is_dir():
         raise StorageError(f"the prepared data of {folder.name} is missing: {data}", f"orchestrator resume {folder.name} prepares it again")

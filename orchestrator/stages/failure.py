@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from ray.exceptions import OutOfMemoryError, RayError
-from ray.train.v2._internal.exceptions import RayTrainError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.train.v2._internal.exceptions import RayTrainError, WorkerHealthCheckFailedError
 
 from orchestrator.entry import described
 from orchestrator.errors import OrchestratorError, TrainingError
@@ -40,7 +40,7 @@ def run_one(work: GroupWork, batches: Iterator[Batch], pulse: Pulse) -> Any:
         return work.run_one_worker(work.settings, batches, pulse)
     except OrchestratorError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cause = innermost(error)
         if isinstance(cause, OrchestratorError):
             raise cause from error
@@ -75,6 +75,12 @@ def find_cause(failures: Sequence[BaseException], when_memory_ends: str) -> Base
     if ended is not None:
         return TrainingError(f"Ray ended a worker because its node ran out of memory: {_monitored(str(ended))}", when_memory_ends)
     return next((cause for cause in causes if isinstance(cause, OrchestratorError)), causes[0])
+
+
+def only_workers_are_gone(failures: Sequence[BaseException]) -> bool:
+    """Whether no worker says of another process of Ray, which is none of the workers, that it is gone."""
+    raised = [failure for failure in failures if not isinstance(failure, WorkerHealthCheckFailedError)]
+    return not any(isinstance(innermost(failure), RayActorError) for failure in raised)
 
 
 def _monitored(told: str) -> str:

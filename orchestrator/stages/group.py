@@ -121,6 +121,7 @@ class Budget:
     def begin(self, placed: GroupWork, journal: Journal) -> Fit:
         """The driver starts the group, on the nodes and with the plan of now."""
         restarts = Restarts(numbered(self.work.storage, "workers"))
+        restarts.folder.mkdir(parents=True)  # now: whether a worker gets as far as to give a sign of life or not, it is taken
         self.fits.append(Fit(placed, self.attempt + 1, self.spare, restarts, journal))
         return self.fits[-1]
 
@@ -131,7 +132,7 @@ class Budget:
         if preempted:
             self.spend_on_preemption()
             return
-        if not self.spare:
+        if self.spare <= 0:
             self._end(f"the worker group was lost {self.attempts} times; last: {reason}", cause)
         self.losses += 1
 
@@ -202,7 +203,7 @@ def make_trainer(fit: Fit, batches: Batches) -> TorchTrainer:
             name=name,
             storage_path=str(work.storage),
             callbacks=[rule],
-            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=0),  # the rule counts, and ends it
+            failure_config=FailureConfig(max_failures=fit.spare, max_preemption_failures=fit.spare, controller_failure_limit=0),
         ),
     )
 
@@ -211,9 +212,9 @@ def _run_worker(config: dict[str, Any]) -> Any:
     context, here = ray.train.get_context(), ray.get_runtime_context()
     rank, workers, work, restarts = context.get_world_rank(), context.get_world_size(), config["work"], config["restarts"]
     torch.set_num_threads(work.plan.threads)
-    batches = restarts.noting(_batches(work, config["batches"], restarts, rank, workers), rank, here.get_node_id())
     beats = beating(restarts.folder, Seat(rank, here.get_node_id(), here.get_placement_group_id()), work.hang_s)
     with heeding_notices() if work.saves_on_stop else nullcontext(), beats as pulse:
+        batches = restarts.noting(_batches(work, config["batches"], restarts, rank, workers), rank, here.get_node_id())
         return run_one(work, batches, pulse)
 
 

@@ -156,17 +156,17 @@ class _Heart:
             step=pulse.step,
             usual_step_s=pulse.usual_step_s,
         )
-        with suppress(OSError):  # of storage that fails the checkpoints tell
-            _write_in_place(self._path, json.dumps(asdict(beat)).encode().ljust(RECORD_BYTES))
+        with suppress(OSError):  # of storage that fails the checkpoints tell; a file that is gone is not wanted any more
+            _write_in_place(self._path, json.dumps(asdict(beat)).encode().ljust(RECORD_BYTES), first=self._beats == 1)
 
     def beat_until(self, ended: threading.Event, every_s: float) -> None:
         while not ended.wait(every_s):
             self.beat()
 
 
-def _write_in_place(path: Path, record: bytes) -> None:
+def _write_in_place(path: Path, record: bytes, *, first: bool) -> None:
     """Needs no space once the file is there; closing it makes it visible to other machines."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | (os.O_CREAT if first else 0), 0o644)
     try:
         os.pwrite(descriptor, record, 0)
     finally:

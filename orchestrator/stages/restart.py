@@ -8,6 +8,7 @@ driver does the rest: it knows the cluster, and that a worker was hung.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import ray
 from ray.train import UserCallback
 
 from orchestrator.durable import read_json, write_json
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, TrainingError
 from orchestrator.record.journal import Journal
 from orchestrator.stages.engine import GroupWork
-from orchestrator.stages.failure import find_cause, first_line
+from orchestrator.stages.failure import find_cause, first_line, only_workers_are_gone
 from orchestrator.stages.feed import FeedStart
 from orchestrator.stages.heartbeat import OF_WORKERS, stacks_file
 from orchestrator.training.batch import Batch
@@ -55,7 +56,8 @@ class Restarts:
         """The batches; that this worker has begun to read them, and on which node, is noted."""
         for number, batch in enumerate(batches):
             if not number:
-                self._reading(rank).write_text(node)
+                with suppress(OSError):  # of storage that fails the checkpoints tell
+                    self._reading(rank).write_text(node)
             yield batch
 
     def possible(self, workers: int, spare: int) -> bool:
@@ -104,11 +106,14 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
         """Called by Ray Train in the process that leads the group; what it raises ends the fit.
 
         Raises:
-            BaseException: What ended the workers, where Ray Train is not to start them again.
+            Exception: What ended the workers, where Ray Train is not to start them again.
         """
         fit = self._fit
         cause = find_cause([*worker_exceptions.values()], fit.work.when_memory_ends)
-        if isinstance(cause, OrchestratorError) or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
+        if not isinstance(cause, Exception):  # Ray's process would end with it
+            raise TrainingError(first_line(cause)) from cause
+        alone = only_workers_are_gone([*worker_exceptions.values()])
+        if isinstance(cause, OrchestratorError) or not alone or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
             raise cause
         attempt = fit.attempt + fit.restarts.count
         self._journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))

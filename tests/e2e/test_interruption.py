@@ -40,13 +40,16 @@ def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_controller_costs_one_attempt(shell: Shell) -> None:
-    """kill -9 of the process that leads Ray's workers: the same program goes on from the newest checkpoint and finishes the run."""
+@pytest.mark.parametrize("title", [b"ray::TrainController", b"ray::SplitCoordinator"], ids=bytes.decode)
+def test_a_killed_process_of_rays_costs_one_attempt(shell: Shell, title: bytes) -> None:
+    """kill -9 of the one that leads the workers, or of the one that divides the feed: the same program goes on from the newest
+    checkpoint and finishes the run.
+    """
     shell.write_job(images_per_class=60, epochs=120)
     program = shell.start("run", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
-    (controller,) = [pid for pid in living_in(shell.place) if title_of(pid).startswith(b"ray::TrainController")]
-    os.kill(controller, signal.SIGKILL)
+    (process,) = [pid for pid in living_in(shell.place) if title_of(pid).startswith(title)]
+    os.kill(process, signal.SIGKILL)
     code, output = program.wait(240)
 
     assert code == 0, output

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
 
+from orchestrator.errors import TrainingError
+from orchestrator.plan.values import ClusterShape, TrainPlan
+from orchestrator.record.journal import Journal
+from orchestrator.stages.engine import GroupWork
 from orchestrator.stages.feed import FeedStart
+from orchestrator.stages.group import Budget
 from orchestrator.stages.heartbeat import Seat, beating, read_heartbeats, stacks_file
 from orchestrator.stages.ingest import NO_ROWS
 from orchestrator.stages.restart import Restarts
@@ -55,12 +62,28 @@ def test_the_driver_starts_a_group_again_that_was_elsewhere_or_hung(tmp_path: Pa
 
 
 def test_workers_that_are_gone_are_not_taken_for_those_that_come(tmp_path: Path) -> None:
-    """After a restart nobody gives signs of life until somebody does, and the watchdog has nobody to miss."""
-    restarts, beats = Restarts(tmp_path), beating(tmp_path, Seat(0, "node", "group"), hang_s=60)
-    with beats:
-        assert [beat.rank for beat in read_heartbeats(tmp_path)] == [0]
+    """After a restart nobody gives signs of life, not even a worker that lives on for a while, and the watchdog has nobody to miss."""
+    restarts = Restarts(tmp_path)
+    with beating(tmp_path, Seat(0, "node", "group"), hang_s=1):
+        before = heart_of(tmp_path)
+        wait_until(lambda: heart_of(tmp_path) > before)
         restarts.add()
         assert read_heartbeats(tmp_path) == []
+        with pytest.raises(TimeoutError):
+            wait_until(lambda: bool(read_heartbeats(tmp_path)), seconds=0.5)
+
+
+def heart_of(folder: Path) -> int:
+    (beat,) = read_heartbeats(folder)
+    return beat.beats
+
+
+def wait_until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
 
 
 def test_a_feed_begins_where_the_last_start_found_training(tmp_path: Path) -> None:
@@ -69,3 +92,19 @@ def test_a_feed_begins_where_the_last_start_found_training(tmp_path: Path) -> No
     assert restarts.start(first) == first
     restarts.begin_at(FeedStart(3, 2))
     assert Restarts(tmp_path).start(first) == FeedStart(3, 2)
+
+
+def test_losses_are_counted_whoever_starts_the_group_again(tmp_path: Path) -> None:
+    """Four attempts: one that nobody got far in, one that was followed by two more without the driver, and no fifth."""
+    plan, shape = TrainPlan(2, 4, 16, 10, 1, 0, "cpu", 1.0, 1), ClusterShape(cpus=2, gpus=0)
+    work = GroupWork("train", plan, shape, lambda *_: None, None, lambda _: pytest.fail("nothing is read"), tmp_path, saves_on_stop=True)
+    budget, journal = Budget(work, attempts=4), Journal(tmp_path / "events", "train-driver", "train")
+    budget.begin(work, journal)
+    budget.spend_on_loss("lost at the start", OSError(), preempted=False)
+    fit = budget.begin(work, journal)
+    assert (fit.attempt, fit.spare) == (2, 2)
+    for _ in range(fit.spare):
+        fit.restarts.add()
+    assert (budget.attempt, budget.spare) == (4, 0)
+    with pytest.raises(TrainingError, match="the worker group was lost 4 times; last: lost again"):
+        budget.spend_on_loss("lost again", OSError(), preempted=False)

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from workshop import Workshop
 
 from orchestrator.errors import StorageError, TrainingError
 from orchestrator.record.journal import read_events
 from orchestrator.reports.fold import fold
-from orchestrator.stages.failure import find_cause, is_loss
+from orchestrator.stages.failure import find_cause, is_loss, only_workers_are_gone
 from orchestrator.stages.heartbeat import read_heartbeats
 from orchestrator.training.checkpoint import CheckpointStore
 
@@ -167,11 +168,12 @@ def test_a_slow_run_is_left_alone(make_workshop: Make, ray_cluster: None) -> Non
     assert starts(only_run(workshop)) == [1]
 
 
-def test_what_the_users_code_raises_is_final(make_workshop: Make, ray_cluster: None) -> None:
-    """One attempt; the error has the line of the user's file, although torch raised it, and the step."""
+@pytest.mark.parametrize(("fault", "error"), [("raises", "RuntimeError: "), ("exits", "SystemExit: 3")])
+def test_what_the_users_code_raises_is_final(make_workshop: Make, ray_cluster: None, fault: str, error: str) -> None:
+    """One attempt; the error has the line of the user's file, although torch raised it, and the step. So it is with `sys.exit`."""
     workshop = make_workshop()
-    with pytest.raises(TrainingError, match=r"train failed in step 4 of epoch 1: RuntimeError: .*faulty_networks\.py:\d+\)") as raised:
-        workshop.run(*TWO_WORKERS, faulty("raises", 3), in_process=False, until="train")
+    with pytest.raises(TrainingError, match=rf"train failed in step 4 of epoch 1: {error}.*faulty_networks\.py:\d+\)") as raised:
+        workshop.run(*TWO_WORKERS, faulty(fault, 3), in_process=False, until="train")
     assert raised.value.exit_code == 1
     assert starts(only_run(workshop)) == [1]
 
@@ -222,6 +224,13 @@ def test_of_several_errors_the_one_that_explains_the_others_is_told() -> None:
     assert isinstance(memory, TrainingError)
     assert memory.message.endswith("27.74GB of 28.80GB were in use, 20.04GB by the worker")
     assert memory.next_step == "take less"
+
+
+def test_a_process_that_is_gone_is_known_to_be_a_worker_or_not() -> None:
+    """Of a worker Ray Train's look after its health says so; of what divides the feed the workers do."""
+    gone, reset = ActorDiedError(), ConnectionResetError()
+    assert only_workers_are_gone([WorkerHealthCheckFailedError("", gone), UserExceptionWithTraceback(reset, "")])
+    assert not only_workers_are_gone([UserExceptionWithTraceback(gone, ""), UserExceptionWithTraceback(reset, "")])
 
 
 def test_a_loss_is_told_from_a_fault() -> None:
