@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,11 +23,11 @@ from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.folder import numbered
 from orchestrator.record.journal import Journal
-from orchestrator.stages.cluster import taken_nodes
+from orchestrator.stages.cluster import reading_nodes, taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
 from orchestrator.stages.heartbeat import Seat, beating
-from orchestrator.stages.ingest import batches_of_rank, stop_reading, streams
+from orchestrator.stages.ingest import ReadersLost, ReaderWatch, batches_of_rank, stop_reading, streams
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
 from orchestrator.stages.placing import describe_shape, place, watching_growth
 from orchestrator.stages.restart import Fit, RestartInPlace, Restarts
@@ -158,29 +158,32 @@ def _run_fit(fit: Fit, stop: StopRequest, watchdog: Watchdog) -> Any:
         except BaseException as error:  # noqa: BLE001 -- handed to the main thread, which raises it
             outcome.append(error)
 
-    with fed(fit) as batches, watching_growth(work) as look_for_growth:
+    nodes = reading_nodes()
+    with fed(fit, nodes) as batches, watching_growth(work) as look_for_growth:
+        readers = ReaderWatch(batches, nodes)
         thread = threading.Thread(target=run, args=(make_trainer(fit, batches),), name=work.name, daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(timeout=0.1)
             watchdog.look()
+            readers.look()
             look_for_growth()
             if stop.asked and not work.saves_on_stop:
                 raise Interrupted(f"stopped in {work.name}; the same command does it again")
     if isinstance(outcome[0], BaseException):
-        raise outcome[0]
+        raise ReadersLost("no node is left of those that read") if readers.lost else outcome[0]
     return outcome[0]
 
 
 @contextmanager
-def fed(fit: Fit) -> Iterator[Batches]:
+def fed(fit: Fit, nodes: Sequence[str]) -> Iterator[Batches]:
     """What the workers get their batches from, beginning where training stands now: a stream for each; nothing where they repeat one."""
     work, plan = fit.work, fit.work.plan
     if work.repeats:
         yield []
         return
     free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
-    with streams(work.make_feed(plan.workers), free_cpus, fit.restarts.start) as shards:
+    with streams(work.make_feed(plan.workers), free_cpus, nodes, fit.restarts.start) as shards:
         yield shards
 
 

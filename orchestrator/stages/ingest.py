@@ -7,6 +7,7 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,14 +24,15 @@ from ray.data import DataContext, DataIterator, Dataset, Datasource, ExecutionOp
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
+from ray.train import TrainingFailedError
 
 from orchestrator.errors import OrchestratorError, TrainingError, error_from_json, error_to_json
-from orchestrator.stages.cluster import reading_nodes
 from orchestrator.stages.feed import Feed, FeedStart, Span, read_span, spans
 from orchestrator.training.batch import Batch, Phase
 
 PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
+LOOK_EVERY_S = 1.0
 END_S = 5.0
 """Reading comes to its end within this time, or is ended."""
 READERS_STARTED = 4
@@ -108,8 +110,35 @@ def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0, 
     return dataset
 
 
+class ReadersLost(TrainingFailedError):  # type: ignore[misc]  # Ray ships no types
+    """None of the nodes that read is left."""
+
+
+class ReaderWatch:
+    """Looks from the driver whether a node is left that reads: Ray Data would wait for minutes for one of those that it was told of.
+
+    Args:
+        shards: The streams of the feed; when no node is left they end with an error for whoever takes from them.
+        nodes: Ids of the nodes that read; all where none are given.
+    """
+
+    def __init__(self, shards: Sequence[DataIterator], nodes: Sequence[str]) -> None:
+        self._shards, self._nodes, self._looked_s = shards, {*nodes}, time.monotonic()
+        self.lost = False
+
+    def look(self) -> None:
+        """Called again and again."""
+        now_s = time.monotonic()
+        if self.lost or not self._nodes or now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        self.lost = not any(node["Alive"] and node["NodeID"] in self._nodes for node in ray.nodes())
+        for coordinator in coordinators(self._shards) if self.lost else ():
+            ray.kill(coordinator)
+
+
 @contextmanager
-def streams(feed: Feed, free_cpus: float, start: Start | None = None) -> Iterator[list[DataIterator]]:
+def streams(feed: Feed, free_cpus: float, nodes: Sequence[str] = (), start: Start | None = None) -> Iterator[list[DataIterator]]:
     """One stream of the feed for each of its workers, as long as the context lasts; their reading begins whenever all of them ask.
 
     Ray Train makes such streams itself of the `datasets` of a trainer, but one process after the other and only when the workers are
@@ -118,9 +147,9 @@ def streams(feed: Feed, free_cpus: float, start: Start | None = None) -> Iterato
     Args:
         feed: What is read.
         free_cpus: CPUs of a node that the workers leave to Ray Data.
+        nodes: Ids of the nodes that read; all where none are given.
         start: See `FeedSource`.
     """
-    nodes = reading_nodes()
     shards = make_dataset(feed, nodes, task_cpus(free_cpus), start).streaming_split(feed.workers, equal=True)
     start_readers(nodes, free_cpus)
     try:

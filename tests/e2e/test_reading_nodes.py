@@ -23,6 +23,19 @@ def with_gpu() -> Iterator[RayNodes]:
     cluster.close()
 
 
+def test_nodes_that_read_are_missed(shell: Shell, with_gpu: RayNodes) -> None:
+    """The only node that reads is killed: whoever takes from the streams gets an error as soon as Ray knows, and does not wait."""
+    shell.write_job()
+    assert shell("prepare", "job.yaml", "--in-process").returncode == 0
+    command = [sys.executable, str(Path(__file__).with_name("lose_readers.py")), with_gpu.gcs_address, str(shell.place)]
+    with subprocess.Popen(command, env=with_gpu.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "1 reads\n"
+        with_gpu.kill_second_node()
+        said, failed = program.communicate(timeout=200)
+    assert said == "lost: True, ActorDiedError\n", failed
+
+
 def test_the_node_without_a_gpu_reads(shell: Shell, with_gpu: RayNodes) -> None:
     """Of two nodes that could read, the one with the GPU reads nothing; every image arrives."""
     shell.write_job()
