@@ -50,9 +50,8 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
 
     An attempt that ends because a worker process, or Ray's process that leads them, was lost is followed by another one, `attempts`
     in all, on the nodes that still answer, and so is one with a worker that is hung; where nothing but workers was lost that process
-    starts the group again itself (see `restart`). So is one that ended with a checkpoint because
-    its machine is taken away, or because more workers fit; these are counted apart. What the workers raised would only be raised
-    again: it is final.
+    starts the group again itself (see `restart`). So is one that ended with a checkpoint because its machine is taken away, or because
+    more workers fit; these are counted apart. What the workers raised would only be raised again: it is final.
 
     Raises:
         OrchestratorError: What the workers raised.
