@@ -33,7 +33,7 @@ def test_nodes_that_read_are_missed(shell: Shell, with_gpu: RayNodes) -> None:
         assert program.stdout.readline() == "1 reads\n"
         with_gpu.kill_second_node()
         said, failed = program.communicate(timeout=200)
-    assert said == "lost: True, ActorDiedError\n", failed
+    assert "lost: True, ActorDiedError" in said.splitlines(), (said, failed)  # Ray prints there what it knows of the death
 
 
 def test_the_node_without_a_gpu_reads(shell: Shell, with_gpu: RayNodes) -> None:

@@ -184,8 +184,8 @@ def test_the_report_of_a_run_shows_what_the_model_saw(make_workshop: Make) -> No
 def test_a_transform_that_fails_ends_the_run_and_leaves_no_preview(make_workshop: Make) -> None:
     """In the stage that trains, with the function's name; the prepared data stay."""
     workshop = make_workshop()
-    with pytest.raises(TrainingError, match="not_there:fade cannot be imported"):
-        workshop.run("augment=[{entry: 'not_there:fade'}]", in_process=True, until="train")
+    with pytest.raises(TrainingError, match="json:fade cannot be imported"):
+        workshop.run("augment=[{entry: 'json:fade'}]", in_process=True, until="train")
     (folder,) = (workshop.root.run(path.name) for path in workshop.root.runs.iterdir())
     assert finished_stages(folder) == {"prepare"}
     assert not folder.preview.exists()
