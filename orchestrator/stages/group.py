@@ -27,9 +27,9 @@ from orchestrator.stages.cluster import reading_nodes, taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
 from orchestrator.stages.heartbeat import Seat, beating
-from orchestrator.stages.ingest import ReadersLost, ReaderWatch, batches_of_rank, stop_reading, streams
+from orchestrator.stages.ingest import batches_of_rank, stop_reading, streams
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
-from orchestrator.stages.placing import describe_shape, place, watching_growth
+from orchestrator.stages.placing import ReadersLost, ReaderWatch, describe_shape, place, watching_growth
 from orchestrator.stages.restart import Fit, RestartInPlace, Restarts
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
@@ -182,7 +182,7 @@ def fed(fit: Fit, nodes: Sequence[str]) -> Iterator[Batches]:
         yield []
         return
     free_cpus = work.cluster.node_cpus - plan.worker_cpus * math.ceil(plan.workers / work.cluster.nodes)
-    with streams(work.make_feed(plan.workers), free_cpus, nodes, fit.restarts.start) as shards:
+    with streams(work.make_feed(plan.workers), free_cpus, nodes, fit.restarts.start_file) as shards:
         yield shards
 
 

@@ -1,5 +1,7 @@
 """A feed as a Ray Data dataset: one block is one ready micro-batch, and blocks reach the workers in the order of the feed.
 
+Every process that reads imports this module before its first image: it has neither torch nor ray.train in it.
+
 Ray Data's splitter hands every block to the worker that has had the fewest rows. A block holds exactly one row here, so
 worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` checks the index of each one that arrives.
 """
@@ -7,11 +9,11 @@ worker r of N receives the micro-batches r, r+N, r+2N, ...; `batches_of_rank` ch
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,23 +26,20 @@ from ray.data import DataContext, DataIterator, Dataset, Datasource, ExecutionOp
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
-from ray.train import TrainingFailedError
 
+from orchestrator.durable import read_json
 from orchestrator.errors import OrchestratorError, TrainingError, error_from_json, error_to_json
 from orchestrator.stages.feed import Feed, FeedStart, Span, read_span, spans
 from orchestrator.training.batch import Batch, Phase
 
 PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
-LOOK_EVERY_S = 1.0
 END_S = 5.0
 """Reading comes to its end within this time, or is ended."""
 READERS_STARTED = 4
 """Processes that read, at most, started before they are needed: the first images come from a few, and Ray starts the others."""
 NO_ROWS = (np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64), np.empty((0, 16), np.uint8))
 """Images, labels and ids of no image."""
-Start = Callable[[FeedStart], FeedStart]
-"""Where a feed begins now, of where it began at first."""
 
 
 class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
@@ -48,10 +47,10 @@ class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
 
     Args:
         feed: What is read.
-        start: Asked at each beginning where the feed begins, when it is to be read more than once.
+        start: File that tells at each beginning where the feed begins now; while it is not there, the feed begins where it says itself.
     """
 
-    def __init__(self, feed: Feed, start: Start | None = None) -> None:
+    def __init__(self, feed: Feed, start: Path | None = None) -> None:
         self._feed, self._start = feed, start
 
     def get_name(self) -> str:
@@ -66,7 +65,9 @@ class FeedSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         per_task_row_limit: int | None = None,  # noqa: ARG002
         data_context: DataContext | None = None,  # noqa: ARG002
     ) -> list[ReadTask]:
-        feed = replace(self._feed, start=self._start(self._feed.start)) if self._start else self._feed
+        feed = self._feed
+        if self._start and self._start.exists():
+            feed = replace(feed, start=FeedStart(**read_json(self._start)))
         stored = ray.put(feed)  # once: the manifest of a large collection would outweigh every task
         return [_read_task(stored, span) for span in spans(feed)]
 
@@ -93,7 +94,7 @@ def _blocks(stored: ObjectRef[Feed], span: Span) -> Iterator[pa.Table]:
         yield to_block(failed, error_to_json(error))
 
 
-def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0, start: Start | None = None) -> Dataset:
+def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0, start: Path | None = None) -> Dataset:
     """The feed, lazily; nothing is read before a worker asks.
 
     Args:
@@ -110,35 +111,8 @@ def make_dataset(feed: Feed, nodes: Sequence[str] = (), task_cpus: float = 1.0, 
     return dataset
 
 
-class ReadersLost(TrainingFailedError):  # type: ignore[misc]  # Ray ships no types
-    """None of the nodes that read is left."""
-
-
-class ReaderWatch:
-    """Looks from the driver whether a node is left that reads: Ray Data would wait for minutes for one of those that it was told of.
-
-    Args:
-        shards: The streams of the feed; when no node is left they end with an error for whoever takes from them.
-        nodes: Ids of the nodes that read; all where none are given.
-    """
-
-    def __init__(self, shards: Sequence[DataIterator], nodes: Sequence[str]) -> None:
-        self._shards, self._nodes, self._looked_s = shards, {*nodes}, time.monotonic()
-        self.lost = False
-
-    def look(self) -> None:
-        """Called again and again."""
-        now_s = time.monotonic()
-        if self.lost or not self._nodes or now_s - self._looked_s < LOOK_EVERY_S:
-            return
-        self._looked_s = now_s
-        self.lost = not any(node["Alive"] and node["NodeID"] in self._nodes for node in ray.nodes())
-        for coordinator in coordinators(self._shards) if self.lost else ():
-            ray.kill(coordinator)
-
-
 @contextmanager
-def streams(feed: Feed, free_cpus: float, nodes: Sequence[str] = (), start: Start | None = None) -> Iterator[list[DataIterator]]:
+def streams(feed: Feed, free_cpus: float, nodes: Sequence[str] = (), start: Path | None = None) -> Iterator[list[DataIterator]]:
     """One stream of the feed for each of its workers, as long as the context lasts; their reading begins whenever all of them ask.
 
     Ray Train makes such streams itself of the `datasets` of a trainer, but one process after the other and only when the workers are

@@ -1,11 +1,15 @@
-"""How many workers a group has on the cluster as it is now, and when it is worth to start it again with more."""
+"""How many workers a group has on the cluster as it is now, and when it has to start again: more would fit, or nobody reads for it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+
+import ray
+from ray.data import DataIterator
+from ray.train import TrainingFailedError
 
 from orchestrator.errors import ClusterError, Interrupted
 from orchestrator.plan.make import refit
@@ -14,6 +18,7 @@ from orchestrator.plan.workers import fitting_workers
 from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import answering_shape, cluster_shape
 from orchestrator.stages.engine import Elastic, GroupWork
+from orchestrator.stages.ingest import coordinators
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.units import format_count, format_duration
 
@@ -84,3 +89,30 @@ class _GrowthWatch:
             self._seen, self._changed = shape, now
         if now - self._changed >= self._grow_after_s and fitting_workers(plan.choices, shape, gpus=plan.device == "cuda") > plan.workers:
             self.request.ask()
+
+
+class ReadersLost(TrainingFailedError):  # type: ignore[misc]  # Ray ships no types
+    """None of the nodes that read is left."""
+
+
+class ReaderWatch:
+    """Looks from the driver whether a node is left that reads: Ray Data would wait for minutes for one of those that it was told of.
+
+    Args:
+        shards: The streams of the feed; when no node is left they end with an error for whoever takes from them.
+        nodes: Ids of the nodes that read; all where none are given.
+    """
+
+    def __init__(self, shards: Sequence[DataIterator], nodes: Sequence[str]) -> None:
+        self._shards, self._nodes, self._looked_s = shards, {*nodes}, time.monotonic()
+        self.lost = False
+
+    def look(self) -> None:
+        """Called again and again."""
+        now_s = time.monotonic()
+        if self.lost or not self._nodes or now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        self.lost = not any(node["Alive"] and node["NodeID"] in self._nodes for node in ray.nodes())
+        for coordinator in coordinators(self._shards) if self.lost else ():
+            ray.kill(coordinator)

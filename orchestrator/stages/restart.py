@@ -31,7 +31,7 @@ class Restarts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._count, self._start = folder / "restarts.json", folder / "start.json"
+        self._count, self.start_file = folder / "restarts.json", folder / "start.json"
 
     @property
     def count(self) -> int:
@@ -46,11 +46,7 @@ class Restarts:
 
     def begin_at(self, start: FeedStart) -> None:
         """Let the feed begin there; called by a worker before it asks for its first batch, upon which the reading begins."""
-        write_json(self._start, asdict(start))
-
-    def start(self, first: FeedStart) -> FeedStart:
-        """Where the feed begins, which at first began at `first`."""
-        return FeedStart(**read_json(self._start)) if self._start.exists() else first
+        write_json(self.start_file, asdict(start))
 
     def noting(self, batches: Iterator[Batch], rank: int, node: str) -> Iterator[Batch]:
         """The batches; that this worker has begun to read them, and on which node, is noted."""
@@ -108,12 +104,12 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
         Raises:
             Exception: What ended the workers, where Ray Train is not to start them again.
         """
-        fit = self._fit
-        cause = find_cause([*worker_exceptions.values()], fit.work.when_memory_ends)
+        fit, failures = self._fit, [*worker_exceptions.values()]
+        cause = find_cause(failures, fit.work.when_memory_ends)
         if not isinstance(cause, Exception):  # Ray's process would end with it
             raise TrainingError(first_line(cause)) from cause
-        alone = only_workers_are_gone([*worker_exceptions.values()])
-        if isinstance(cause, OrchestratorError) or not alone or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
+        final = isinstance(cause, OrchestratorError) or not only_workers_are_gone(failures)
+        if final or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
             raise cause
         attempt = fit.attempt + fit.restarts.count
         self._journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))

@@ -12,7 +12,8 @@ from orchestrator.dataset.manifest import is_prepared, read_manifest
 from orchestrator.stages.augmentation import view_of
 from orchestrator.stages.cluster import reading_nodes, running_cluster
 from orchestrator.stages.feed import Feed
-from orchestrator.stages.ingest import ReaderWatch, batches_of_rank, streams
+from orchestrator.stages.ingest import batches_of_rank, streams
+from orchestrator.stages.placing import ReaderWatch
 
 WITHIN_S = 120.0
 

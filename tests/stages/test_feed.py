@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from ray.exceptions import RayActorError
 from workshop import Workshop
 
 from orchestrator.dataset.manifest import read_manifest
+from orchestrator.durable import write_json
 from orchestrator.images.geometry import HorizontalFlip, RandomCrop
 from orchestrator.plan.values import TrainPlan
 from orchestrator.spec.augment import SECTIONS
@@ -20,7 +22,7 @@ from orchestrator.spec.load import load_job
 from orchestrator.stages.augmentation import augmentation_step, view_of
 from orchestrator.stages.feed import Feed, FeedStart, Memory, epoch_order, spans
 from orchestrator.stages.in_process import batches_of
-from orchestrator.stages.ingest import NO_ROWS, batches_of_rank, from_block, make_dataset, streams, to_block
+from orchestrator.stages.ingest import NO_ROWS, batches_of_rank, from_block, make_dataset, stop_reading, streams, to_block
 from orchestrator.training.batch import Batch, Phase
 
 Make = Callable[..., Workshop]
@@ -160,6 +162,18 @@ def test_reading_ends_with_the_streams(feed: Feed, ray_cluster: None) -> None:
     assert key(first) == key(next(iter(batches_of(alone))))
     with pytest.raises(RayActorError):
         next(batches_of_rank(stream, 0, 1))
+
+
+def test_streams_begin_again_where_a_file_says(feed: Feed, ray_cluster: None, tmp_path: Path) -> None:
+    """As for a group that is started again: first from the beginning, then, from the same streams, from the step in the file."""
+    alone, start = replace(feed, workers=1), tmp_path / "start.json"
+    with streams(alone, free_cpus=1, start=start) as shards:
+        first = next(batches_of_rank(shards[0], 0, 1))
+        ray.get(stop_reading(shards))
+        write_json(start, {"epoch": 1, "step": 1})
+        again = [key(batch) for batch in batches_of_rank(shards[0], 0, 1)]
+    assert key(first) == key(next(iter(batches_of(alone))))
+    assert again == [key(batch) for batch in batches_of(replace(alone, start=FeedStart(1, 1)))]
 
 
 def test_a_stretch_needs_few_shards_in_memory(feed: Feed) -> None:

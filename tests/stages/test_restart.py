@@ -13,7 +13,6 @@ from orchestrator.errors import TrainingError
 from orchestrator.plan.values import ClusterShape, TrainPlan
 from orchestrator.record.journal import Journal
 from orchestrator.stages.engine import GroupWork
-from orchestrator.stages.feed import FeedStart
 from orchestrator.stages.group import Budget
 from orchestrator.stages.heartbeat import Seat, beating, read_heartbeats, stacks_file
 from orchestrator.stages.ingest import NO_ROWS
@@ -84,14 +83,6 @@ def wait_until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.01)
-
-
-def test_a_feed_begins_where_the_last_start_found_training(tmp_path: Path) -> None:
-    """At first where it began; then where a worker said it does."""
-    restarts, first = Restarts(tmp_path), FeedStart(0, 7)
-    assert restarts.start(first) == first
-    restarts.begin_at(FeedStart(3, 2))
-    assert Restarts(tmp_path).start(first) == FeedStart(3, 2)
 
 
 def test_losses_are_counted_whoever_starts_the_group_again(tmp_path: Path) -> None:
