@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 from ray.data import DataContext
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator import __version__
@@ -174,6 +176,20 @@ def draining_nodes() -> dict[str, float]:
 def taken_nodes() -> set[str]:
     """Ids of the nodes that the cluster takes away or has taken away."""
     return {*draining_nodes()} | {node["NodeID"] for node in ray.nodes() if node.get("DeathReason") == DRAINED}
+
+
+def free_what_held(actor: str) -> None:
+    """Give back the placement groups that an actor made which is gone: Ray keeps them while the job lives.
+
+    Ray Train has a process for that (`PlacementGroupCleaner`), which does nothing where Ray's dashboard does not run.
+
+    Args:
+        actor: Ray's id of it.
+    """
+    accessor = ray._private.state.state._connect_and_get_accessor()  # noqa: SLF001 -- there is no public way
+    for group in map(PlacementGroupTableData.FromString, accessor.get_placement_group_table()):
+        if group.creator_actor_id.hex() == actor and group.state != PlacementGroupTableData.REMOVED:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def _shape(nodes: list[dict[str, Any]]) -> ClusterShape:

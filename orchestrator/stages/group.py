@@ -23,7 +23,7 @@ from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.folder import numbered
 from orchestrator.record.journal import Journal
-from orchestrator.stages.cluster import reading_nodes, taken_nodes
+from orchestrator.stages.cluster import free_what_held, reading_nodes, taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
 from orchestrator.stages.heartbeat import Seat, beating
@@ -78,7 +78,7 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
             if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error
             if isinstance(error, RayActorError):
-                watchdog.free_the_cluster()
+                free_what_held(error.actor_id)
             budget.spend_on_loss(reason, cause, preempted=bool(taken_nodes() - taken))
         else:
             if not starts_again(result) or stop.asked:
@@ -214,7 +214,7 @@ def _run_worker(config: dict[str, Any]) -> Any:
     context, here = ray.train.get_context(), ray.get_runtime_context()
     rank, workers, work, restarts = context.get_world_rank(), context.get_world_size(), config["work"], config["restarts"]
     torch.set_num_threads(work.plan.threads)
-    beats = beating(restarts.folder, Seat(rank, here.get_node_id(), here.get_placement_group_id()), work.hang_s)
+    beats = beating(restarts.folder, Seat(rank, here.get_node_id()), work.hang_s)
     with heeding_notices() if work.saves_on_stop else nullcontext(), beats as pulse:
         batches = restarts.noting(_batches(work, config["batches"], restarts, rank, workers), rank, here.get_node_id())
         return run_one(work, batches, pulse)

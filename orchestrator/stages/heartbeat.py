@@ -47,8 +47,6 @@ class Seat:
     rank: int
     node: str
     """Ray's id of it."""
-    group: str
-    """Ray's id of the placement group that holds its CPUs."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ class Heartbeat:
     born: str
     """When its process began: with the pid, no other process is taken for it."""
     node: str
-    group: str
     beats: int
     """Grows with every sign of life."""
     changes: int
@@ -148,7 +145,6 @@ class _Heart:
             pid=self._pid,
             born=self._born,
             node=seat.node,
-            group=seat.group,
             beats=self._beats,
             changes=pulse.changes,
             doing=pulse.doing,

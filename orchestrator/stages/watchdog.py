@@ -11,7 +11,6 @@ from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import ANSWER_S, on_node
@@ -57,14 +56,6 @@ class Watchdog:
         beats = read_heartbeats(self.folder)
         if hangs := self._listener.hear(beats, now_s):
             self._end(beats, hangs)
-
-    def free_the_cluster(self) -> None:
-        """Give back what a group holds whose leader is gone: Ray keeps the placement group of a dead actor while the driver lives.
-
-        Ray Train has a process for that (`PlacementGroupCleaner`), which does nothing where Ray's dashboard does not run.
-        """
-        for group in {beat.group for beat in read_heartbeats(self.folder)}:
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group)))
 
     def _end(self, beats: Sequence[Heartbeat], hangs: Sequence[Hang]) -> None:
         folder = self.folder

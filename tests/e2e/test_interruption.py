@@ -23,6 +23,11 @@ def named(place: Path, name: str) -> list[dict[str, object]]:
     return [event for folder in place.glob("runs/*/events") for event in read_events(folder) if event["event"] == name]
 
 
+def kill_the_only(place: Path, title: bytes) -> None:
+    (process,) = [pid for pid in living_in(place) if title_of(pid).startswith(title)]
+    os.kill(process, signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
     """kill -9 of the program while Ray trains: the same command continues from a checkpoint, and Ctrl-C names the next command."""
@@ -48,16 +53,29 @@ def test_a_killed_process_of_rays_costs_one_attempt(shell: Shell, title: bytes) 
     shell.write_job(images_per_class=60, epochs=120)
     program = shell.start("run", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
-    (process,) = [pid for pid in living_in(shell.place) if title_of(pid).startswith(title)]
-    os.kill(process, signal.SIGKILL)
+    kill_the_only(shell.place, title)
     code, output = program.wait(240)
 
     assert code == 0, output
     started = named(shell.place, "TrainingStarted")
-    assert [event["attempt"] for event in named(shell.place, "AttemptFailed")] == [1]
+    assert [event["attempt"] for event in named(shell.place, "AttemptFailed")] == [1], output
     assert started[0]["resumed_from_step"] == 0
     assert started[-1]["resumed_from_step"] > 0  # type: ignore[operator]
     assert named(shell.place, "TrainingFinished")
+
+
+@pytest.mark.slow
+def test_a_leader_that_is_killed_while_its_workers_start_leaves_no_cpu_taken(shell: Shell) -> None:
+    """kill -9 of Ray Train's controller before its worker said anything: the CPUs that it had reserved are there for the next attempt."""
+    shell.write_job(images_per_class=60)
+    program = shell.start("run", "job.yaml")
+    wait_until(lambda: any(title_of(pid).startswith(b"ray::RayTrainWorker") for pid in living_in(shell.place)))
+    kill_the_only(shell.place, b"ray::TrainController")
+    code, output = program.wait(240)
+
+    assert code == 0, output
+    assert [event["attempt"] for event in named(shell.place, "AttemptFailed")] == [1], output
+    assert len(named(shell.place, "TrainingStarted")) == 1  # by the second attempt
 
 
 @pytest.mark.parametrize(

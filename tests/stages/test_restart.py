@@ -63,7 +63,7 @@ def test_the_driver_starts_a_group_again_that_was_elsewhere_or_hung(tmp_path: Pa
 def test_workers_that_are_gone_are_not_taken_for_those_that_come(tmp_path: Path) -> None:
     """After a restart nobody gives signs of life, not even a worker that lives on for a while, and the watchdog has nobody to miss."""
     restarts = Restarts(tmp_path)
-    with beating(tmp_path, Seat(0, "node", "group"), hang_s=1):
+    with beating(tmp_path, Seat(0, "node"), hang_s=1):
         before = heart_of(tmp_path)
         wait_until(lambda: heart_of(tmp_path) > before)
         restarts.add()

@@ -28,7 +28,7 @@ from orchestrator.stages.heartbeat import (
 )
 
 HANG_S = 60.0
-AT_WORK = Heartbeat(rank=0, pid=1, born="1", node="n", group="g", beats=0, changes=0, doing="compute", epoch=0, step=5, usual_step_s=1.0)
+AT_WORK = Heartbeat(rank=0, pid=1, born="1", node="n", beats=0, changes=0, doing="compute", epoch=0, step=5, usual_step_s=1.0)
 
 
 def listen(group: Callable[[int], list[Heartbeat]], until_s: int) -> tuple[int, list[Hang]]:
@@ -116,7 +116,7 @@ from orchestrator.stages.heartbeat import Seat, beating
 def work():
     ctypes.PyDLL(None).sleep(1000)
 
-with beating(Path(sys.argv[1]), Seat(3, "here", "group"), 1.0) as pulse:
+with beating(Path(sys.argv[1]), Seat(3, "here"), 1.0) as pulse:
     pulse.note("compute")
     work()
 """
@@ -163,7 +163,7 @@ def test_stacks_that_do_not_tell_give_no_place() -> None:
 def test_a_worker_that_ends_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither a sign of life nor an empty file of stacks; the signal does again what it did before."""
     before = signal.getsignal(STACKS_SIGNAL)
-    with beating(tmp_path, Seat(0, "here", "group"), HANG_S):
+    with beating(tmp_path, Seat(0, "here"), HANG_S):
         assert [beat.doing for beat in read_heartbeats(tmp_path)] == ["start"]
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(STACKS_SIGNAL) is before
