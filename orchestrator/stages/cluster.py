@@ -181,8 +181,6 @@ def taken_nodes() -> set[str]:
 def free_what_held(actor: str) -> None:
     """Give back the placement groups that an actor made which is gone: Ray keeps them while the job lives.
 
-    Ray Train has a process for that (`PlacementGroupCleaner`), which does nothing where Ray's dashboard does not run.
-
     Args:
         actor: Ray's id of it.
     """

@@ -18,6 +18,8 @@ from ray.data import DataIterator
 from ray.exceptions import RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.values import TrainPlan
@@ -186,7 +188,7 @@ def fed(fit: Fit, nodes: Sequence[str]) -> Iterator[Batches]:
         yield shards
 
 
-def make_trainer(fit: Fit, batches: Batches) -> TorchTrainer:
+def make_trainer(fit: Fit, batches: Batches) -> GroupTrainer:
     """Ray Train's description of the group."""
     work, plan, name = fit.work, fit.work.plan, f"{fit.work.name}-{fit.attempt}"
     # Ray takes up what an earlier start of the program left under the same name, and fails where that is half a file.
@@ -194,7 +196,7 @@ def make_trainer(fit: Fit, batches: Batches) -> TorchTrainer:
     rule = RestartInPlace(fit, partial(stop_reading, batches))
     strategy = "PACK" if plan.device == "cuda" else "SPREAD"  # GPUs of one node exchange gradients faster
     resources = {"CPU": plan.worker_cpus} | ({"GPU": 1} if plan.device == "cuda" else {})
-    return TorchTrainer(
+    return GroupTrainer(
         _run_worker,
         train_loop_config={"work": work, "batches": batches, "restarts": fit.restarts},
         scaling_config=ScalingConfig(
@@ -208,6 +210,19 @@ def make_trainer(fit: Fit, batches: Batches) -> TorchTrainer:
             failure_config=FailureConfig(max_failures=fit.spare, max_preemption_failures=fit.spare, controller_failure_limit=0),
         ),
     )
+
+
+class GroupTrainer(TorchTrainer):  # type: ignore[misc]  # Ray ships no types
+    """Ray Train's trainer without two processes that it starts for every group.
+
+    The one that hands out datasets is idle, because the streams are made here. The one that gives back what a lost controller held
+    asks whatever Ray it finds on this machine, and takes the CPUs away from a group that lives when that Ray is another one;
+    `free_what_held` does it instead.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unwanted = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
 
 
 def _run_worker(config: dict[str, Any]) -> Any:
