@@ -25,6 +25,8 @@ EXCHANGES = ("/gloo/", "Application timeout caused pair closure", "NCCL")
 """Words of the plain RuntimeError that an exchange of gradients raises then."""
 NODE_USED, WORKER_USED = re.compile(r"was ([\d.]+\wB) used / ([\d.]+\wB) limit"), re.compile(r"Selected to kill: .*memory used=([\d.]+\wB)")
 """As Ray's memory monitor writes it."""
+LOST_PROCESS = re.compile(r"class_name: (?P<name>\w+).*?pid: (?P<pid>\d+).*?ip: (?P<ip>\S+)", re.DOTALL)
+"""As Ray writes of an actor that died."""
 WRAPPINGS = ("cause", "_base_exc", "controller_failure", "health_check_failure", "__cause__")
 """Where Ray's errors keep the one that they wrap."""
 
@@ -69,12 +71,15 @@ def memory_used(error: BaseException) -> str:
 
 
 def find_cause(failures: Sequence[BaseException], when_memory_ends: str) -> BaseException:
-    """What ended an attempt: of all that Ray tells of its workers the error of ours that one raised, or else what Ray reports first."""
+    """What ended an attempt: of all that Ray tells of its workers the error of ours that one raised, or else the process that was lost,
+    or else what Ray reports first.
+    """
     causes = [innermost(failure) for failure in failures]
     ended = next((cause for cause in causes if isinstance(cause, OutOfMemoryError)), None)
     if ended is not None:
         return TrainingError(f"Ray ended a worker because its node ran out of memory: {_monitored(str(ended))}", when_memory_ends)
-    return next((cause for cause in causes if isinstance(cause, OrchestratorError)), causes[0])
+    telling = [cause for kind in (OrchestratorError, RayActorError) for cause in causes if isinstance(cause, kind)]
+    return (telling or causes)[0]
 
 
 def only_workers_are_gone(failures: Sequence[BaseException]) -> bool:
@@ -92,7 +97,9 @@ def _monitored(told: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says; its kind where it says nothing, as a bare `assert`."""
+    """What an error says; its kind where it says nothing, as a bare `assert`; which process it was where Ray tells that one is gone."""
+    if isinstance(error, RayActorError) and (lost := LOST_PROCESS.search(str(error))):
+        return f"{lost['name']} (process {lost['pid']} on {lost['ip']}) was lost{' with its node' if 'node has died' in str(error) else ''}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -23,9 +23,11 @@ def named(place: Path, name: str) -> list[dict[str, object]]:
     return [event for folder in place.glob("runs/*/events") for event in read_events(folder) if event["event"] == name]
 
 
-def kill_the_only(place: Path, title: bytes) -> None:
+def kill_the_only(place: Path, title: bytes) -> int:
+    """The number of the process that is killed."""
     (process,) = [pid for pid in living_in(place) if title_of(pid).startswith(title)]
     os.kill(process, signal.SIGKILL)
+    return process
 
 
 @pytest.mark.slow
@@ -54,12 +56,13 @@ def test_a_killed_process_of_rays_costs_one_attempt(shell: Shell, title: bytes) 
     program = shell.start("run", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
     assert not [pid for pid in living_in(shell.place) if title_of(pid).startswith(b"ray::PlacementGroupCleaner")]
-    kill_the_only(shell.place, title)
+    process = kill_the_only(shell.place, title)
     code, output = program.wait(240)
 
     assert code == 0, output
     started = named(shell.place, "TrainingStarted")
     assert [event["attempt"] for event in named(shell.place, "AttemptFailed")] == [1], output
+    assert f"attempt 1 failed, {title.decode().removeprefix('ray::')} (process {process} on " in output
     assert started[0]["resumed_from_step"] == 0
     assert started[-1]["resumed_from_step"] > 0  # type: ignore[operator]
     assert named(shell.place, "TrainingFinished")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from workshop import Workshop
@@ -21,7 +23,7 @@ from workshop import Workshop
 from orchestrator.errors import StorageError, TrainingError
 from orchestrator.record.journal import read_events
 from orchestrator.reports.fold import fold
-from orchestrator.stages.failure import find_cause, is_loss, only_workers_are_gone
+from orchestrator.stages.failure import find_cause, first_line, is_loss, only_workers_are_gone
 from orchestrator.stages.heartbeat import read_heartbeats
 from orchestrator.training.checkpoint import CheckpointStore
 
@@ -127,7 +129,8 @@ def test_a_killed_worker_is_replaced(make_workshop: Make, ray_cluster: None) -> 
     with meanwhile(lambda: send(workshop, 1, signal.SIGKILL)):
         workshop.run(*LONG, in_process=False, until="train")
     run = only_run(workshop)
-    assert len(named(run / "events", "AttemptFailed")) == 1
+    (failed,) = named(run / "events", "AttemptFailed")
+    assert re.fullmatch(r"RayTrainWorker \(process \d+ on \S+\) was lost", failed["error"])
     assert named(run / "events", "TrainingStarted")[1]["resumed_from_step"] > 0
     assert named(run / "events", "WorkerHung") == []
     assert starts(run) == [1, 2]
@@ -216,9 +219,9 @@ Selected to kill: (Task: job ID=01000000, task name=RayTrainWorker.poll_status, 
 
 
 def test_of_several_errors_the_one_that_explains_the_others_is_told() -> None:
-    """A worker that Ray ended for its memory, then an error of ours, and only then a process that was lost."""
+    """A worker that Ray ended for its memory, then an error of ours, then a process that was lost, and only then who missed it."""
     lost, ours, ended = ActorDiedError(), StorageError("the shard is damaged"), OutOfMemoryError(MONITOR)
-    assert is_loss(find_cause([RuntimeError("[/gloo/pair.cc] gone"), lost], ""))
+    assert find_cause([RuntimeError("[/gloo/pair.cc] gone"), lost], "") is lost
     assert find_cause([lost, ours], "") is ours
     memory = find_cause([lost, ended], "take less")
     assert isinstance(memory, TrainingError)
@@ -231,6 +234,16 @@ def test_a_process_that_is_gone_is_known_to_be_a_worker_or_not() -> None:
     gone, reset = ActorDiedError(), ConnectionResetError()
     assert only_workers_are_gone([WorkerHealthCheckFailedError("", gone), UserExceptionWithTraceback(reset, "")])
     assert not only_workers_are_gone([UserExceptionWithTraceback(gone, ""), UserExceptionWithTraceback(reset, "")])
+
+
+def test_a_process_that_is_gone_is_named() -> None:
+    """Of what Ray writes of an actor: its kind, its process and its machine, and whether that is gone as well."""
+    context = ActorDiedErrorContext(class_name="RayTrainWorker", pid=7, node_ip_address="10.0.0.5", actor_id=bytes(16))
+    context.error_message = "The actor is dead because its worker process has died."
+    assert first_line(ActorDiedError(context)) == "RayTrainWorker (process 7 on 10.0.0.5) was lost"
+    context.error_message = "The actor died because its node has died. Node Id: 95"
+    assert first_line(ActorDiedError(context)) == "RayTrainWorker (process 7 on 10.0.0.5) was lost with its node"
+    assert first_line(ActorDiedError()) == "The actor died unexpectedly before finishing this task."
 
 
 def test_a_loss_is_told_from_a_fault() -> None:
