@@ -178,15 +178,14 @@ def taken_nodes() -> set[str]:
     return {*draining_nodes()} | {node["NodeID"] for node in ray.nodes() if node.get("DeathReason") == DRAINED}
 
 
-def free_what_held(actor: str) -> None:
-    """Give back the placement groups that an actor made which is gone: Ray keeps them while the job lives.
-
-    Args:
-        actor: Ray's id of it.
-    """
+def free_what_is_left() -> None:
+    """Give back the placement groups of this job whose maker is gone: Ray keeps those of an actor that died while the job lives."""
+    job = ray.get_runtime_context().get_job_id()
     accessor = ray._private.state.state._connect_and_get_accessor()  # noqa: SLF001 -- there is no public way
     for group in map(PlacementGroupTableData.FromString, accessor.get_placement_group_table()):
-        if group.creator_actor_id.hex() == actor and group.state != PlacementGroupTableData.REMOVED:
+        made_by_actor = not ray.ActorID(group.creator_actor_id).is_nil()  # where the driver made it, Ray says of its actor that it is dead
+        orphaned = made_by_actor and group.creator_actor_dead and group.creator_job_id.hex() == job
+        if orphaned and group.state != PlacementGroupTableData.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 

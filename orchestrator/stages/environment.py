@@ -19,7 +19,8 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with it, Ray Tune prints on stdout whatever verbosity is asked for
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "300",
-    # What was started ahead, or has worked for the stage before, is still there when it is wanted; Ray would end it after a second.
+    # What was started ahead, or has worked for the stage before, is still there when it is wanted; of more than a few
+    # processes Ray would end those that were idle for a second.
     "RAY_idle_worker_killing_time_threshold_ms": "30000",
     "RAY_GRAFANA_HOST": "DISABLED",
     # glibc otherwise gives the memory of every decoded image back to the system, which maps and zeroes it anew for the next one:

@@ -15,7 +15,7 @@ import ray
 import ray.train
 import torch
 from ray.data import DataIterator
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -25,7 +25,7 @@ from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.values import TrainPlan
 from orchestrator.record.folder import numbered
 from orchestrator.record.journal import Journal
-from orchestrator.stages.cluster import free_what_held, reading_nodes, taken_nodes
+from orchestrator.stages.cluster import free_what_is_left, reading_nodes, taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
 from orchestrator.stages.heartbeat import Seat, beating
@@ -63,6 +63,7 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
     """
     budget, workers = Budget(work, attempts), work.plan.workers
     while True:
+        free_what_is_left()
         placed = place(work, journal, stop)
         if placed.plan.workers != workers:
             why = describe_shape(placed.cluster)
@@ -73,14 +74,12 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
         watchdog = Watchdog(fit.restarts.folder, work.hang_s, run_one.__name__, journal)
         try:
             result = _run_fit(fit, stop, watchdog)
-        except (TrainingFailedError, RayActorError) as error:
+        except (TrainingFailedError, RayError) as error:
             cause = find_cause([error], work.when_memory_ends)
             reason = watchdog.found or first_line(cause)
             journal.record("AttemptFailed", attempt=budget.attempt, error=reason)
             if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error
-            if isinstance(error, RayActorError):
-                free_what_held(error.actor_id)
             budget.spend_on_loss(reason, cause, preempted=bool(taken_nodes() - taken))
         else:
             if not starts_again(result) or stop.asked:
@@ -217,7 +216,7 @@ class GroupTrainer(TorchTrainer):  # type: ignore[misc]  # Ray ships no types
 
     The one that hands out datasets is idle, because the streams are made here. The one that gives back what a lost controller held
     asks whatever Ray it finds on this machine, and takes the CPUs away from a group that lives when that Ray is another one;
-    `free_what_held` does it instead.
+    `free_what_is_left` does it instead.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
