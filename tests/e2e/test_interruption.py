@@ -32,10 +32,16 @@ def named(place: Path, name: str) -> list[dict[str, object]]:
 
 
 def kill_the_only(place: Path, title: bytes) -> int:
-    """The number of the process that is killed."""
-    (process,) = [pid for pid in living_in(place) if title_of(pid).startswith(title)]
-    os.kill(process, signal.SIGKILL)
-    return process
+    """The number of the process that is killed; looked for until it is there, because a title that is being written reads as none."""
+    titled: list[int] = []
+
+    def found() -> bool:
+        titled[:] = [pid for pid in living_in(place) if title_of(pid).startswith(title)]
+        return len(titled) == 1
+
+    wait_until(found)
+    os.kill(titled[0], signal.SIGKILL)
+    return titled[0]
 
 
 @pytest.mark.slow
