@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 
 from orchestrator.errors import TrainingError
 from orchestrator.plan.values import ClusterShape, TrainPlan
 from orchestrator.record.journal import Journal
+from orchestrator.stages.cluster import free_what_is_left
 from orchestrator.stages.engine import GroupWork
 from orchestrator.stages.group import Budget
 from orchestrator.stages.heartbeat import Seat, beating, read_heartbeats, stacks_file
@@ -99,3 +101,34 @@ def test_losses_are_counted_whoever_starts_the_group_again(tmp_path: Path) -> No
     assert (budget.attempt, budget.spare) == (4, 0)
     with pytest.raises(TrainingError, match="the worker group was lost 4 times; last: lost again"):
         budget.spend_on_loss("lost again", OSError(), preempted=False)
+
+
+@ray.remote(num_cpus=0)
+class Maker:
+    """Makes a placement group, as what leads workers does."""
+
+    def make(self) -> str:
+        group = placement_group([{"CPU": 0.01}])
+        ray.get(group.ready())
+        return str(group.id.hex())
+
+
+def test_only_what_a_lost_actor_reserved_is_given_back(ray_cluster: None) -> None:
+    """The placement group of an actor that is gone is removed; those of one that lives, and of the driver, stay."""
+    lives, lost = Maker.remote(), Maker.remote()
+    kept, gone = ray.get([lives.make.remote(), lost.make.remote()])
+    own = placement_group([{"CPU": 0.01}])
+    ray.get(own.ready())
+    ray.kill(lost)
+
+    def states() -> list[str]:
+        return [placement_group_table()[group]["state"] for group in (gone, kept, own.id.hex())]
+
+    def given_back() -> bool:
+        free_what_is_left()
+        return states()[0] == "REMOVED"
+
+    wait_until(given_back)
+    assert states() == ["REMOVED", "CREATED", "CREATED"]
+    remove_placement_group(own)
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(kept)))
