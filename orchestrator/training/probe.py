@@ -6,7 +6,6 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from orchestrator.errors import TrainingError
 from orchestrator.plan.batch import TOO_LARGE
 from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.memory import free_bytes
 from orchestrator.training.models import count_parameters
 from orchestrator.training.pulse import Pulse
 from orchestrator.training.trainer import Trainer
@@ -30,7 +30,6 @@ TRANSIENT = 2.0
 COPIES = 5
 """Numbers kept for each parameter at most: itself, its gradient, two of the optimiser, its average."""
 MEASURED_ROWS = (2, 4)
-MEMORY_INFO, CONTROL_GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,8 @@ def largest_fitting(choices: Sequence[int], fits: Callable[[int], bool]) -> int 
 
 def _probe_gpu(probe: ProbeWork) -> Fit:
     """Real steps on random images."""
-    device = torch.device(probe.work.plan.device)
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(GPU_SHARE, device)
+    total = torch.cuda.get_device_properties().total_memory
+    torch.cuda.set_per_process_memory_fraction(GPU_SHARE)
 
     def fits(rows: int) -> bool:
         try:
@@ -91,7 +89,7 @@ def _probe_gpu(probe: ProbeWork) -> Fit:
         return True
 
     rows = largest_fitting(probe.choices, fits)
-    torch.cuda.set_per_process_memory_fraction(1.0, device)
+    torch.cuda.set_per_process_memory_fraction(1.0)
     if rows is None:
         raise TrainingError(f"a step of {probe.choices[0]} images does not fit the {format_bytes(total)} of the GPU", TOO_LARGE)
     return Fit(rows, f"the most that trains in {GPU_SHARE:.0%} of the {format_bytes(total)} of a GPU, tried on one worker")
@@ -149,15 +147,3 @@ def _random_batches(work: TrainWork, rows: int) -> Iterator[Batch]:
         images = rng.integers(0, 256, (rows, size, size, work.in_channels), np.uint8)
         labels = rng.integers(0, len(work.classes), rows)
         yield Batch(step, Phase.TRAIN, 0, step, images, labels, np.zeros((rows, 16), np.uint8))
-
-
-def free_bytes() -> int:
-    """Memory that this process and its neighbours can still take: of the machine, and of the control group where it sets a limit."""
-    lines = dict(line.split(":", maxsplit=1) for line in MEMORY_INFO.read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    limit = CONTROL_GROUP / "memory.max"
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        used = int((CONTROL_GROUP / "memory.current").read_text())
-        pages = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
-        free = min(free, int(text) - used + int(pages["inactive_file"]))
-    return free

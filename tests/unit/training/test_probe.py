@@ -51,17 +51,3 @@ def test_an_image_that_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(TrainingError, match="a step of 1 images takes") as raised:
         fit(tmp_path, monkeypatch, 2**20)
     assert "data.image.size" in raised.value.next_step
-
-
-def test_free_memory_is_no_more_than_the_control_group_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are only cached count as free."""
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
-    monkeypatch.setattr(probe, "MEMORY_INFO", tmp_path / "meminfo")
-    monkeypatch.setattr(probe, "CONTROL_GROUP", tmp_path)
-    assert probe.free_bytes() == 8000 * 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    assert probe.free_bytes() == 8000 * 1024
-    (tmp_path / "memory.max").write_text("4000000\n")
-    (tmp_path / "memory.current").write_text("3500000\n")
-    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 500000\n")
-    assert probe.free_bytes() == 1_000_000
