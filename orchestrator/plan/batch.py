@@ -80,6 +80,11 @@ def lighter_micro_batch(spec: TrainSpec, plan: TrainPlan) -> str:
     return f"train.micro_batch={fewer[-1]} instead of {plan.micro_batch_rows} takes less at a time and keeps the batch of {batch}"
 
 
+def lighter_evaluation(rows: int) -> str:
+    """What validation and evaluation take less memory with."""
+    return f"evaluate.batch={max(1, rows // 2)} instead of {rows} takes fewer images at a time"
+
+
 def describe_rate(spec: TrainSpec, batch: int) -> Decision:
     """What the learning rate is for one image, which is what stays alike from batch to batch, and whether that is usual."""
     rate, (low, high) = spec.lr / batch, USUAL_RATES[spec.optimizer]

@@ -66,6 +66,7 @@ class GroupWork:
     hang_s: float = 60.0
     """After this many seconds in which it does nothing a worker counts as hung (see `heartbeat`)."""
     when_memory_ends: str = ""
+    when_validation_ends_memory: str = ""
     """What the user can do when a worker runs out of memory."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import resource
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,9 @@ from orchestrator.entry import described
 from orchestrator.errors import OrchestratorError, TrainingError
 from orchestrator.stages.engine import GroupWork
 from orchestrator.training.batch import Batch
-from orchestrator.training.probe import free_bytes
+from orchestrator.training.memory import ended_for_memory, free_bytes
 from orchestrator.training.pulse import Pulse
-from orchestrator.units import KIBI, format_bytes
+from orchestrator.units import KIBI, format_bytes, format_count
 
 LOST = (RayError, RayTrainError, torch.distributed.DistError, ConnectionError, TimeoutError)
 """What a worker is told when another process, or the network to it, is gone."""
@@ -48,10 +49,17 @@ def run_one(work: GroupWork, batches: Iterator[Batch], pulse: Pulse) -> Any:
             raise cause from error
         if is_loss(cause):
             raise
-        where = f"in step {pulse.step + 1} of epoch {pulse.epoch + 1}" if pulse.changes else "at the start"
+        where, ends = place_of(pulse), work.when_validation_ends_memory if pulse.validates else work.when_memory_ends
         if used := memory_used(cause):
-            raise TrainingError(f"out of memory {where}: {used}", work.when_memory_ends) from error
+            raise TrainingError(f"out of memory {where}: {used}", ends) from error
         raise TrainingError(f"{work.name} failed {where}: {described(cause)}") from error
+
+
+def place_of(pulse: Pulse) -> str:
+    """Where a worker was."""
+    if pulse.validates:
+        return f"in the validation of epoch {pulse.epoch + 1}"
+    return f"in step {pulse.step + 1} of epoch {pulse.epoch + 1}" if pulse.changes else "at the start"
 
 
 def is_loss(error: BaseException) -> bool:
@@ -101,6 +109,16 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, RayActorError) and (lost := LOST_PROCESS.search(str(error))):
         return f"{lost['name']} (process {lost['pid']} on {lost['ip']}) was lost{' with its node' if 'node has died' in str(error) else ''}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def ended_meanwhile(before: int) -> str:
+    """What explains most processes that vanish; known of the machine of this process alone.
+
+    Args:
+        before: `ended_for_memory()` of a moment when all was well.
+    """
+    ended = ended_for_memory() - before
+    return f"; the kernel of {platform.node()} ended {format_count(ended, 'process', 'processes')} for want of memory" if ended > 0 else ""
 
 
 def innermost(error: BaseException) -> BaseException:

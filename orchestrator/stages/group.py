@@ -27,7 +27,7 @@ from orchestrator.record.folder import numbered
 from orchestrator.record.journal import Journal
 from orchestrator.stages.cluster import free_what_is_left, reading_nodes, taken_nodes
 from orchestrator.stages.engine import Answer, Argument, GroupWork
-from orchestrator.stages.failure import find_cause, first_line, innermost, run_one
+from orchestrator.stages.failure import ended_meanwhile, find_cause, first_line, innermost, run_one
 from orchestrator.stages.heartbeat import Seat, beating
 from orchestrator.stages.ingest import batches_of_rank, stop_reading, streams
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
@@ -37,6 +37,7 @@ from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
 from orchestrator.stages.watchdog import Watchdog
 from orchestrator.training.batch import Batch
+from orchestrator.training.memory import ended_for_memory
 from orchestrator.training.work import TrainResult, Wish
 
 COLLECTIVE_TIMEOUT_S = 1800
@@ -69,14 +70,14 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
             why = describe_shape(placed.cluster)
             journal.record("GroupResized", from_workers=workers, to_workers=placed.plan.workers, why=why)
         workers, taken = placed.plan.workers, taken_nodes()
-        fit = budget.begin(placed, journal)
+        fit, starved = budget.begin(placed, journal), ended_for_memory()
         journal.record("AttemptStarted", attempt=fit.attempt, workers=workers, nodes=placed.cluster.nodes)
         watchdog = Watchdog(fit.restarts.folder, work.hang_s, run_one.__name__, journal)
         try:
             result = _run_fit(fit, stop, watchdog)
         except (TrainingFailedError, RayError) as error:
             cause = find_cause([error], work.when_memory_ends)
-            reason = watchdog.found or first_line(cause)
+            reason = (watchdog.found or first_line(cause)) + ended_meanwhile(starved)
             journal.record("AttemptFailed", attempt=budget.attempt, error=reason)
             if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error

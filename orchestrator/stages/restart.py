@@ -20,10 +20,11 @@ from orchestrator.durable import read_json, write_json
 from orchestrator.errors import OrchestratorError, TrainingError
 from orchestrator.record.journal import Journal
 from orchestrator.stages.engine import GroupWork
-from orchestrator.stages.failure import find_cause, first_line, only_workers_are_gone
+from orchestrator.stages.failure import ended_meanwhile, find_cause, first_line, only_workers_are_gone
 from orchestrator.stages.feed import FeedStart
 from orchestrator.stages.heartbeat import OF_WORKERS, stacks_file
 from orchestrator.training.batch import Batch
+from orchestrator.training.memory import ended_for_memory
 
 
 class Restarts:
@@ -95,7 +96,7 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
     """
 
     def __init__(self, fit: Fit, stop_reading: Callable[[], object]) -> None:
-        self._fit, self._stop_reading = fit, stop_reading
+        self._fit, self._stop_reading, self._starved = fit, stop_reading, ended_for_memory()
         self._journal = Journal(fit.journal.path.parent, f"{fit.work.name}-group", fit.journal.stage)
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
@@ -112,7 +113,8 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
         if final or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
             raise cause
         attempt = fit.attempt + fit.restarts.count
-        self._journal.record("AttemptFailed", attempt=attempt, error=first_line(cause))
+        reason, self._starved = first_line(cause) + ended_meanwhile(self._starved), ended_for_memory()
+        self._journal.record("AttemptFailed", attempt=attempt, error=reason)
         fit.restarts.add()
         self._stop_reading()
         self._journal.record("AttemptStarted", attempt=attempt + 1, workers=fit.work.plan.workers, nodes=fit.work.cluster.nodes)

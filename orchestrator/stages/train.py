@@ -14,7 +14,7 @@ import torch
 from orchestrator.dataset.manifest import Manifest
 from orchestrator.dataset.shards import SHARDS, read_labels
 from orchestrator.errors import Interrupted, TrainingError
-from orchestrator.plan.batch import lighter_micro_batch
+from orchestrator.plan.batch import lighter_evaluation, lighter_micro_batch
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
@@ -85,6 +85,7 @@ def train_model(
         elastic=elastic,
         hang_s=job.train.hang_s,
         when_memory_ends=lighter_micro_batch(job.train, plan.train),
+        when_validation_ends_memory=lighter_evaluation(job.evaluate.batch),
     )
     result: TrainResult = engine.run_group(group, journal, stop, ATTEMPTS)
     if result.ended_by is not Wish.GO_ON:

@@ -20,10 +20,11 @@ class Pulse:
         changes: Grows whenever `doing` is said anew: while it stays, nothing gets done.
         epoch: Of the current step.
         step: The current one inside its epoch; the last one after its end.
+        validates: The steps of the epoch are over, and images for validation are looked at.
     """
 
     def __init__(self) -> None:
-        self.doing, self.changes, self.epoch, self.step = START, 0, 0, 0
+        self.doing, self.changes, self.epoch, self.step, self.validates = START, 0, 0, 0, False
         self._step_s: deque[float] = deque(maxlen=STEPS_REMEMBERED)
 
     def note(self, doing: str | None) -> None:
@@ -38,7 +39,15 @@ class Pulse:
         yield
         self._step_s.append(time.perf_counter() - begin)
 
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """An error leaves it as it is: whoever tells of it can tell where it happened."""
+        self.validates = True
+        yield
+        self.validates = False
+
     @property
     def usual_step_s(self) -> float:
-        """Median of the last steps, 0 before the first one has ended."""
-        return median(list(self._step_s) or [0.0])
+        """Median of the last steps, 0 before two have ended: in the second one workers wait for each other where they never do again."""
+        steps = list(self._step_s)
+        return median(steps) if len(steps) > 1 else 0.0

@@ -191,6 +191,14 @@ def test_a_worker_that_runs_out_of_memory_is_final(make_workshop: Make, in_proce
     assert starts(only_run(workshop)) == [1]
 
 
+def test_validation_that_runs_out_of_memory_is_told_apart(make_workshop: Make, in_process: bool) -> None:
+    """Smaller micro-batches would not help: the error names the validation, and the number that decides there."""
+    workshop = make_workshop()
+    with pytest.raises(TrainingError, match=r"out of memory in the validation of epoch 1: the worker took up to ") as raised:
+        workshop.run("evaluate.batch=6", faulty("grows_in_validation", -1, rank=0), in_process=in_process, until="train")
+    assert raised.value.next_step == "evaluate.batch=3 instead of 6 takes fewer images at a time"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_a_loss_that_is_no_number_on_one_rank(make_workshop: Make, ray_cluster: None, policy: str) -> None:
