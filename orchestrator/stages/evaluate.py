@@ -19,6 +19,7 @@ from orchestrator.dataset.shards import ALL, SHARDS, read_rows
 from orchestrator.durable import write_json
 from orchestrator.errors import TrainingError
 from orchestrator.images.view import View
+from orchestrator.plan.batch import lighter_evaluation
 from orchestrator.plan.values import Plan
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import Journal
@@ -90,10 +91,10 @@ def evaluate_model(
         storage=folder.attempts,
         saves_on_stop=False,
         hang_s=job.train.hang_s,
-        when_memory_ends=f"evaluate.batch={max(1, job.evaluate.batch // 2)} takes fewer images at a time",
+        when_memory_ends=lighter_evaluation(job.evaluate.batch),
     )
-    engine.run_group(work, journal, stop, ATTEMPTS)
-    predictions = sort_by_id(read_parts(parts))
+    workers: int = engine.run_group(work, journal, stop, ATTEMPTS)
+    predictions = sort_by_id(read_parts(parts, workers))
     check_complete(predictions, plan.images[split])
     metrics = summarize(predictions, manifest.classes, split)
     write_mistakes(folder, predictions, manifest, data, split, job)
@@ -109,8 +110,12 @@ def evaluation_feed(job: JobSpec, plan: Plan, manifest: Manifest, data: Path, sp
     return Feed(data=data, manifest=manifest, view=view, workers=workers, evaluation_rows=plan.evaluate.batch_rows, split=split)
 
 
-def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch], pulse: Pulse) -> None:
-    """Runs in every worker of the group; leaves one Parquet file in `settings.parts`."""
+def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch], pulse: Pulse) -> int:
+    """Runs in every worker of the group; leaves one Parquet file in `settings.parts`.
+
+    Returns:
+        How many workers do.
+    """
     require_device(settings.device)
     rank, workers = world()
     journal = Journal(settings.events, f"evaluate-{rank}", "evaluate")
@@ -128,7 +133,8 @@ def predict_one_worker(settings: EvaluateSettings, batches: Iterator[Batch], pul
             reported = elapsed
             done = min(rows * workers, settings.rows)
             journal.record("BatchesPredicted", rows=done, total_rows=settings.rows, images_per_s=round(done / elapsed, 1))
-    write_table(settings.parts / f"part-{rank}.parquet", predictions_table(concatenate(predicted)))
+    write_table(part_file(settings.parts, rank, workers), predictions_table(concatenate(predicted)))
+    return workers
 
 
 def _watched(batches: Iterator[Batch], pulse: Pulse) -> Iterator[Batch]:
@@ -154,9 +160,14 @@ def predictions_table(predictions: Predictions) -> pa.Table:
     )
 
 
-def read_parts(parts: Path) -> Predictions:
+def part_file(parts: Path, rank: int, workers: int) -> Path:
+    """What a worker of a group that was lost has left is not taken for that of another number of workers."""
+    return parts / f"part-{rank}-of-{workers}.parquet"
+
+
+def read_parts(parts: Path, workers: int) -> Predictions:
     """What all workers predicted, in any order."""
-    table = pa.concat_tables([pq.read_table(path) for path in sorted(parts.glob("part-*.parquet"))])
+    table = pa.concat_tables([pq.read_table(part_file(parts, rank, workers)) for rank in range(workers)])
     ids = np.frombuffer(b"".join(bytes.fromhex(value) for value in table["id"].to_pylist()), np.uint8).reshape(-1, 16)
     columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("id", "label")}
     return Predictions(ids=ids, labels=table["label"].to_numpy(), **columns)
