@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from train_once import named
 
-from orchestrator.dataset.manifest import read_manifest
+from orchestrator.dataset.manifest import Manifest, Shard, read_manifest
 from orchestrator.durable import read_json
 from orchestrator.launch.cluster import local_shape
 from orchestrator.plan.make import DataFacts, make_plan
@@ -25,6 +25,7 @@ from orchestrator.stages.engine import Engine, GroupWork
 from orchestrator.stages.evaluate import EvaluateSettings, evaluation_feed, predict_one_worker
 from orchestrator.stages.stopping import StopRequest
 from orchestrator.training.batch import Batch
+from orchestrator.training.distributed import world
 from orchestrator.training.pulse import Pulse
 
 SPLIT = "train"
@@ -51,7 +52,7 @@ def subject_of(run: RunFolder, root: Root) -> Subject:
 
 
 def images_per_s(subject: Subject, engine: Engine, *, repeated: bool, folder: Path) -> float:
-    """Between the first and the last report of a pass.
+    """From asking for the first batch to the last report of a pass.
 
     Args:
         subject: What predicts what.
@@ -65,26 +66,39 @@ def images_per_s(subject: Subject, engine: Engine, *, repeated: bool, folder: Pa
     with TemporaryDirectory(prefix="pass-", dir=folder) as name:
         run = RunFolder(Path(name).resolve())
         settings = EvaluateSettings(subject.model, run.path / "parts", run.events, subject.plan.train.device, subject.plan.images[SPLIT])
-        worker: Callable[[Any, Iterator[Batch], Pulse], None] = predict_repeated if repeated else predict_one_worker
+        worker: Callable[[Any, Iterator[Batch], Pulse], Any] = predict_repeated if repeated else predict_one_worker
+        manifest = read_manifest(subject.data)
+        if repeated:
+            manifest = beginning_of(manifest, subject.plan.train.workers * subject.plan.evaluate.batch_rows)
         work = GroupWork(
             name="evaluate",
             plan=subject.plan.train,
             cluster=subject.plan.cluster,
             run_one_worker=worker,
             settings=settings,
-            make_feed=partial(evaluation_feed, subject.job, subject.plan, read_manifest(subject.data), subject.data, SPLIT),
+            make_feed=partial(evaluation_feed, subject.job, subject.plan, manifest, subject.data, SPLIT),
             storage=run.attempts,
             saves_on_stop=False,
         )
         engine.run_group(work, Journal(run.events, "evaluate-driver", "evaluate"), StopRequest(run.stop_request), 1)
         reports = named(read_events(run.events), "BatchesPredicted")
-    if len(reports) < 2:
-        raise ValueError("the pass is too short: fewer than two reports; let there be more images")
-    first, last = reports[0], reports[-1]
-    return float((last["rows"] - first["rows"]) / (last["time"] - first["time"]))
+    if not reports:
+        raise ValueError("the pass is too short: nothing was reported; let there be more images")
+    return float(reports[-1]["images_per_s"])
+
+
+def beginning_of(manifest: Manifest, rows: int) -> Manifest:
+    """The first shards, of so many images at least: nothing more is read beside what repeats them."""
+    kept: list[Shard] = []
+    for shard in manifest.shards:
+        if shard.split == SPLIT and sum(one.rows for one in kept) < rows:
+            kept.append(shard)
+    return replace(manifest, shards=tuple(kept), splits={SPLIT: sum(shard.rows for shard in kept)})
 
 
 def predict_repeated(settings: EvaluateSettings, batches: Iterator[Batch], pulse: Pulse) -> None:
     """Runs in every worker of the group: as many batches as there would be, from memory."""
     first = next(batches)
-    predict_one_worker(settings, repeat(first, -(-settings.rows // len(first.labels))), pulse)
+    for _ in batches:
+        pass  # so that nobody reads any more
+    predict_one_worker(settings, repeat(first, -(-settings.rows // (len(first.labels) * world()[1]))), pulse)

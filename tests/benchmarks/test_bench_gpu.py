@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from toy import printed_names, run_benchmark
 
 from orchestrator.testing import write_image_folder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1500)]
 
+IMAGES = 16_000 if torch.cuda.is_available() else 160
+"""Enough for two reports, which come once a second."""
 TOY = (
-    *("--toy", "--images", "160", "--size", "64", "--batch", "4", "--epochs", "1", "--repeats", "1"),
+    *("--toy", "--images", str(IMAGES), "--size", "64", "--batch", "4", "--epochs", "1", "--repeats", "1"),
     *("--large", "resnet18", "--small", "resnet18", "--cifar-epochs", "1"),
 )
 

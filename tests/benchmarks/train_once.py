@@ -72,7 +72,7 @@ def prepare(job: Path, root: Root) -> None:
 
 
 def train_once(
-    job: Path, root: Root, changes: Sequence[str] = (), *, feed: str = "prepared", epoch: int = 0, here: bool = False
+    job: Path, root: Root, changes: Sequence[str] = (), *, feed: str = "prepared", epochs: range = range(10**6), here: bool = False
 ) -> Trained:
     """Train in a run of its own; the one before is removed.
 
@@ -81,7 +81,7 @@ def train_once(
         root: Holds them.
         changes: Of the job, as on the command line.
         feed: `prepared` or `synthetic`.
-        epoch: The first one whose steps are timed.
+        epochs: Those whose steps are timed.
         here: By this process, on the Ray that it has started, instead of by a program of its own.
     """
     shutil.rmtree(root.runs, ignore_errors=True)
@@ -96,7 +96,7 @@ def train_once(
     folder = RunFolder(path)
     events = read_events(folder.events)
     begun, saved, ended = (named(events, name) for name in ("TrainingStarted", "CheckpointSaved", "EpochFinished"))
-    steps, spent = steady(events, epoch)
+    steps, spent = steady(events, epochs)
     return Trained(
         folder=folder,
         steps=steps,
@@ -171,14 +171,14 @@ def run_once(job: Path, root: Root) -> Evaluated:
     return Evaluated(read_json(folder.metrics)["accuracy"], seconds, {event["stage"]: event["seconds"] for event in finished})
 
 
-def steady(events: Sequence[Event], epoch: int = 0) -> tuple[int, float]:
+def steady(events: Sequence[Event], epochs: range) -> tuple[int, float]:
     """Steps, and the seconds that they took: of each epoch from the first progress after its first steps to its last progress.
 
     Raises:
         ValueError: Training was over too soon.
     """
     steps, seconds = 0, 0.0
-    shown = [event for event in named(events, "Progress") if event["epoch"] >= epoch and event["step"] >= WARM_STEPS]
+    shown = [event for event in named(events, "Progress") if event["epoch"] in epochs and event["step"] >= WARM_STEPS]
     for _, group in groupby(shown, key=lambda event: event["epoch"]):
         of_epoch = list(group)
         steps += of_epoch[-1]["step"] - of_epoch[0]["step"]
