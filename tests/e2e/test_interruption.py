@@ -17,6 +17,30 @@ INTRODUCTION = b"ray::RayTrainWorker.init_train_context"
 """Title of the process of a worker that is told its place in the group."""
 
 
+STUCK_STEP = 4
+STUCK = f"""
+import time
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, channels):
+        super().__init__()
+        self.head, self.passes = nn.Linear(channels * 256, classes), 0
+
+    def forward(self, images):
+        self.passes += self.training
+        if self.passes > {STUCK_STEP} and not Path("is-stuck").exists():
+            Path("is-stuck").touch()
+            time.sleep(10**6)
+        return self.head(images.flatten(1))
+
+def build(num_classes, in_channels):
+    return Net(num_classes, in_channels)
+"""
+"""A network whose fifth step never ends, the first time."""
+
+
 def does(place: Path, title: bytes) -> bool:
     """Whether one of the processes has this title."""
     return any(title_of(pid).startswith(title) for pid in living_in(place))
@@ -122,6 +146,31 @@ def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent
     started = named(shell.place, "TrainingStarted")
     stopped = named(shell.place, "TrainingStopped")
     assert started[-1]["resumed_from_step"] == stopped[-1]["global_step"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_stops_a_run_that_cannot_end_its_step(shell: Shell) -> None:
+    """A step that never ends: the first Ctrl-C waits for it, the second one ends the program at once, with nothing of it left, and the same
+    command goes on from the checkpoint.
+    """
+    shell.write_job(epochs=3)
+    (shell.place / "stuck.py").write_text(STUCK)
+    job, own = shell.place / "job.yaml", '{entry: "stuck:build"}'
+    job.write_text(job.read_text().replace("{name: resnet8}", own).replace("checkpoint_s: 0.5", "checkpoint_s: 1.0e-9"))
+    program = shell.start("run", "job.yaml")
+    wait_until((shell.place / "is-stuck").exists)
+    program.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "once more to stop now" in program.log.read_text())
+    program.process.send_signal(signal.SIGINT)
+    code, output = program.wait(30)
+
+    assert code == 130, output
+    assert "Traceback" not in output
+    assert "stopped at once by SIGINT" in output
+    wait_until(lambda: not list(working_in(shell.place)))
+    done = shell("run", "job.yaml", "--in-process")
+    assert done.returncode == 0, done.stderr
+    assert named(shell.place, "TrainingStarted")[-1]["resumed_from_step"] == STUCK_STEP
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -103,6 +103,22 @@ def test_losses_are_counted_whoever_starts_the_group_again(tmp_path: Path) -> No
         budget.spend_on_loss("lost again", OSError(), preempted=False)
 
 
+def test_machines_that_are_taken_away_have_a_budget_of_their_own(tmp_path: Path) -> None:
+    """Hardly ever the last straw, but no group starts for ever: a hundred, of which none counts as a loss."""
+    plan, shape = TrainPlan(2, 4, 16, 10, 1, 0, "cpu", 1.0, 1), ClusterShape(cpus=2, gpus=0)
+    work = GroupWork("train", plan, shape, lambda *_: None, None, lambda _: pytest.fail("nothing is read"), tmp_path, saves_on_stop=True)
+    budget, journal = Budget(work, attempts=4), Journal(tmp_path / "events", "train-driver", "train")
+    for number in range(1, 100):
+        fit = budget.begin(work, journal)
+        assert (fit.attempt, fit.spare) == (number, 3)
+        if number % 2:
+            budget.spend_on_preemption()
+        else:
+            budget.spend_on_loss("its node is gone", OSError(), preempted=True)
+    with pytest.raises(TrainingError, match="machines were taken away from the worker group 100 times"):
+        budget.spend_on_preemption()
+
+
 @ray.remote(num_cpus=0)
 class Maker:
     """Makes a placement group, as what leads workers does."""
