@@ -117,6 +117,11 @@ class ModelSpec(Section):
         return self.name or self.entry or ""
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the network does not come along."""
+        return self.name not in NETWORKS
+
+    @property
     def freezes(self) -> bool:
         """Whether anything is frozen."""
         return self.freeze not in ("none", ())

@@ -7,7 +7,7 @@ also while one of them never lets go of the interpreter.
 Intended behaviour; any difference is a bug:
 1. A worker whose process writes nothing is hung after `hang_s` seconds: it is stopped, or a call holds the interpreter.
 2. A worker in the middle of a step is hung after the longer of `hang_s` and ten times its usual step.
-3. What has no usual time (the start with the first step, waiting for images, validation, checkpoints) may take ten times that.
+3. What has no usual time (the start with the first two steps, waiting for images, validation, checkpoints) may take ten times that.
 4. A worker that exchanges gradients waits for others and is not to blame, unless all workers wait.
 5. Time in which nobody looked does not count.
 """
@@ -66,7 +66,7 @@ class Heartbeat:
     epoch: int
     step: int
     usual_step_s: float
-    """0 before the first step has ended."""
+    """0 before two steps have ended."""
 
     @property
     def where(self) -> str:

@@ -26,7 +26,7 @@ from orchestrator.errors import TrainingError
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
-FORMAT = 3
+FORMAT = 4
 """Of the state; one of another format cannot be continued."""
 KEPT = 2
 """Checkpoints that stay; the older one is there for the day the newer one is damaged."""
@@ -55,11 +55,14 @@ class LoadedCheckpoint:
     versions: dict[str, str]
     """Of the programs that wrote it."""
 
-    def changes(self, workers: int) -> list[str]:
-        """What is not as it was when this was written, so that training goes on with other bits; a line for each."""
-        found = [f"{name} {self.versions.get(name)} is now {now}" for name, now in VERSIONS.items() if self.versions.get(name) != now]
-        then = len(self.state["ranks"])
-        return found + ([f"{then} workers are now {workers}"] if then != workers else [])
+    def changes(self, conditions: dict[str, Any]) -> list[str]:
+        """What is not as it was when this was written, so that training goes on with other bits; a line for each.
+
+        Args:
+            conditions: As of `Trainer`.
+        """
+        before, now = self.versions | self.state["conditions"], VERSIONS | conditions
+        return [f"{name}: {before.get(name)} before, {value} now" for name, value in now.items() if before.get(name) != value]
 
 
 class OtherFormatError(ValueError):
@@ -180,6 +183,8 @@ def check_state(state: dict[str, Any]) -> None:
     check_finite(state["model"])
     check_finite(state.get("average") or {}, "averaged weights")
     check_finite(_optimizer_tensors(state), "sums of the optimizer")
+    for rank, own in enumerate(state.get("ranks", ())):
+        check_finite(own["buffers"] | own.get("average_buffers", {}), f"statistics of rank {rank}")
 
 
 def check_finite(tensors: dict[str, torch.Tensor], what: str = "weights") -> None:

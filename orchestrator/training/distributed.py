@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ def world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def wrap(model: nn.Module, device: torch.device, on_last_gradient: Callable[[], object]) -> nn.Module:
+def wrap(model: nn.Module, device: torch.device, on_last_gradient: Callable[[], object], *, some_idle: bool = False) -> nn.Module:
     """Average gradients over the workers; buffers are averaged at the end of an epoch instead of sent at every step.
 
     Args:
@@ -27,6 +28,7 @@ def wrap(model: nn.Module, device: torch.device, on_last_gradient: Callable[[], 
         device: What this worker computes on.
         on_last_gradient: Called in every step that exchanges gradients when this worker has computed all of its own, on the thread
             that computes them; what follows until backward returns is waiting for the exchange. Never called for a single worker.
+        some_idle: There are parameters without a gradient, which are not to be waited for; looking for them costs time in every step.
     """
     workers = world()[1]
     if workers == 1:
@@ -40,9 +42,31 @@ def wrap(model: nn.Module, device: torch.device, on_last_gradient: Callable[[], 
         return dist.all_reduce(gradients, async_op=True).get_future().then(lambda done: done.value()[0])
 
     devices = [device] if device.type == "cuda" else None
-    wrapped = DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    wrapped = DistributedDataParallel(
+        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=some_idle
+    )
     wrapped.register_comm_hook(None, lambda _, bucket: exchange(bucket))  # DDP would compare annotations to its own classes
     return wrapped
+
+
+def has_idle_parameters(model: nn.Module, sizes: dict[str, int], device: torch.device) -> bool:
+    """Whether the loss leaves out parameters that are to be trained, as those of a head that is not used.
+
+    Found by passing two grey images through a copy; of a network that cannot be copied it is assumed.
+
+    Args:
+        model: On `device`; it stays as it is, and so do torch's random numbers.
+        sizes: As of `TrainWork`.
+        device: Where to compute.
+    """
+    try:
+        trial = copy.deepcopy(model)
+    except RuntimeError:  # as torch's older weight_norm, whose weights are no leaves
+        return True
+    size = sizes["image_size"]
+    with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
+        trial.train()(torch.zeros(2, sizes["in_channels"], size, size, device=device)).sum().backward()
+    return any(parameter.requires_grad and parameter.grad is None for parameter in trial.parameters())
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -22,8 +22,8 @@ BUILT_FROM = {"name", "entry", "kwargs", "stem", "norm"}
 """What of the job decides which network is built."""
 
 
-def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[str, ...], preprocess: dict[str, Any]) -> None:
-    """Write the model; the file that holds the hash of the weights is written last, so that a reader never mixes two epochs.
+def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[str, ...], preprocess: dict[str, Any], epoch: int) -> None:
+    """Write the model of an epoch; the file that holds the hash of the weights is written last, so that a reader never mixes two epochs.
 
     Raises:
         StorageError: The storage is full or does not take the files.
@@ -34,7 +34,16 @@ def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[
     write_atomically(folder / WEIGHTS, content)
     sizes = {"num_classes": len(classes), "in_channels": preprocess["channels"], "image_size": preprocess["size"]}
     facts = spec.model_dump(mode="json", include=BUILT_FROM | {"weights"}, exclude_none=True) | sizes
-    write_json(folder / "model.json", facts | {"weights_sha256": hashlib.sha256(content).hexdigest()})
+    write_json(folder / "model.json", facts | {"epoch": epoch, "weights_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def model_epoch(folder: Path) -> int | None:
+    """The epoch whose model is there, whole; none where there is no such model."""
+    try:
+        facts, content = read_json(folder / "model.json"), (folder / WEIGHTS).read_bytes()
+    except (OSError, ValueError, StorageError):
+        return None
+    return facts.get("epoch") if hashlib.sha256(content).hexdigest() == facts.get("weights_sha256") else None
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 Intended behaviour; any difference is a bug:
 1. All workers take the same steps in the same order and hold the same parameters after each.
-2. After an epoch: statistics are averaged, weights compared, validation images counted, the model written when it is the one to
-   keep, and only then the checkpoint that says so.
+2. After an epoch: statistics are averaged, weights compared, validation images counted, the checkpoint written, and the model when
+   it is the one to keep. A start that finds the checkpoint alone writes that model from it.
 3. Killed anywhere and started again, the worker continues at the newest checkpoint and computes the same bits on the same machine.
-4. A wish to stop, or to be started again elsewhere, ends training after the current step, with a checkpoint of it.
+4. A wish to stop, or to be started again elsewhere, ends training after the current step, or batch of validation images, with a
+   checkpoint of the last step.
 5. A loss that is not finite on any worker ends training, or leaves out the step on all of them; it never reaches a checkpoint.
 """
 
@@ -21,11 +22,11 @@ from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import CheckpointStore, Position, check_finite
 from orchestrator.training.distributed import all_reduce_max, check_same_weights
-from orchestrator.training.export import write_model
+from orchestrator.training.export import model_epoch, write_model
 from orchestrator.training.finite import SKIPS_MAX, find_broken
 from orchestrator.training.models import count_parameters
 from orchestrator.training.pulse import Pulse
-from orchestrator.training.timing import PARTS, shares
+from orchestrator.training.timing import PARTS, Sums, shares
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import StartWeights, start_from
 from orchestrator.training.work import Control, Record, TrainResult, TrainWork, Wish
@@ -105,7 +106,8 @@ class _Loop:
             self.record("CheckpointRejected", name=name, reason=reason)
         if checkpoint is not None:
             self.trainer.load_state_dict(checkpoint.state, checkpoint.position)
-            if changes := checkpoint.changes(self.trainer.workers):
+            self._find_model()
+            if changes := checkpoint.changes(self.trainer.conditions()):
                 self.record("ResumedInexactly", name=checkpoint.name, changes=changes)
         elif self.start is not None:
             weights = self.start()
@@ -139,8 +141,7 @@ class _Loop:
                 self._save(trainer.position)
             if stop:
                 return stop
-        self._end_epoch(images=(plan.steps_per_epoch - first) * plan.micro_batches * plan.micro_batch_rows)
-        return Wish.GO_ON
+        return self._end_epoch(images=(plan.steps_per_epoch - first) * plan.micro_batches * plan.micro_batch_rows)
 
     def _agree(self, loss: float) -> tuple[Wish, bool]:
         """What all workers do next, and whether they save; rank 0 knows the clock, each knows its own loss and what is wanted of it."""
@@ -156,6 +157,8 @@ class _Loop:
     def _count(self, loss: float) -> None:
         """Add up what is shown, and see to it that not everything is left out."""
         position, broken = self.trainer.position, self.trainer.broken
+        if self.trainer.recipe.precision.overflows:
+            raise self._diverged("the gradients overflow fp16 however the loss is scaled", "train.precision=bf16 or fp32 has room for them")
         if broken is None:
             if self.leads:  # the others show nothing
                 self.losses.append(loss)
@@ -171,47 +174,91 @@ class _Loop:
         kept = f"the checkpoint of step {newest} is from before" if newest else "no checkpoint was saved before"
         return TrainingError(f"{what} after step {position.step} of epoch {position.epoch + 1}", f"{next_step}; {kept}")
 
-    def _end_epoch(self, images: int) -> None:
+    def _end_epoch(self, images: int) -> Wish:
+        """Validate, keep and save; the wish that came before all validation images were seen."""
         trainer, epoch = self.trainer, self.trainer.position.epoch
+        statistics = trainer.statistics()
         train_loss, train_accuracy = trainer.end_epoch()
         check_finite(trainer.model.state_dict())
         digest = check_same_weights(trainer.model)
         if trainer.average is not None:
             check_same_weights(trainer.average.model)
         self.record("WeightsVerified", epoch=epoch, sha256=digest, workers=trainer.workers)
-        found = trainer.validate(self.feed, self._validation_batches())
-        self._keep_model(epoch, None if found is None else found[1])
+        sums, wish = self._validate()
+        if wish:
+            trainer.set_statistics(statistics)  # as after the last step, from where all this is done again
+            self._save(trainer.position)
+            return wish
+        loss, accuracy = self._checked(*trainer.means_across(sums))
+        keep = self._is_to_keep(epoch, accuracy)
         trainer.begin_epoch(epoch + 1)
         self._save(trainer.position)
+        if keep:
+            self._write_model()
         seconds = self.watch.elapsed
         self.record(
             "EpochFinished",
             epoch=epoch,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            validation_loss=None if found is None else found[0],
-            validation_accuracy=None if found is None else found[1],
+            validation_loss=loss,
+            validation_accuracy=accuracy,
             seconds=round(seconds, 3),
             images=images,
             images_per_s=round(images / seconds, 1),
             **self.watch.parts(),
         )
+        return Wish.GO_ON
+
+    def _validate(self) -> tuple[Sums, Wish]:
+        """Loss and hits of this worker's validation images, or of some of them and the wish that came meanwhile."""
+        sums, wish = Sums(), 0
+        with self.trainer.pulse.validating():
+            for number in range(self._validation_batches()):
+                with self.watch.measure("validate"):
+                    (wish,) = all_reduce_max([int(self.control.wish())], self.trainer.device)
+                if wish:
+                    break
+                self.trainer.validate_batch(self.feed, number, sums)
+        return sums, Wish(wish)
+
+    def _checked(self, loss: float | None, accuracy: float | None) -> tuple[float | None, float | None]:
+        """A validation loss that is not finite ends training, or is left out, as that of a step."""
+        if loss is None or math.isfinite(loss):
+            return loss, accuracy
+        if self.trainer.guard is None:
+            raise self._diverged("the validation loss is not finite", "lower train.lr, or go on without it with train.on_nonfinite=skip")
+        return None, accuracy
 
     def _validation_batches(self) -> int:
         """Batches of this worker, those of no image included."""
         batches = -(-self.work.validation_rows // self.work.job.evaluate.batch)
         return -(-batches // self.trainer.workers)
 
-    def _keep_model(self, epoch: int, accuracy: float | None) -> None:
-        """Write the model when this epoch is the best one so far, or when the last one counts."""
+    def _is_to_keep(self, epoch: int, accuracy: float | None) -> bool:
+        """Whether this epoch is the best one so far, or the last one counts."""
         trainer = self.trainer
         latest = self.work.job.train.select == "last" or accuracy is None
         better = accuracy is not None and (trainer.best_accuracy is None or accuracy > trainer.best_accuracy)
-        if not latest and not better:
-            return
-        trainer.best_epoch, trainer.best_accuracy = epoch, accuracy
+        if latest or better:
+            trainer.best_epoch, trainer.best_accuracy = epoch, accuracy
+        return latest or better
+
+    def _write_model(self) -> None:
+        work, trainer = self.work, self.trainer
         if self.leads:
-            write_model(self.work.model_folder, trainer.evaluated, self.work.job.model, self.work.classes, self.work.preprocess)
+            write_model(work.model_folder, trainer.evaluated, work.job.model, work.classes, work.preprocess, trainer.best_epoch)
+
+    def _find_model(self) -> None:
+        """See to it that the model of the best epoch is there: write it where these are its weights; else forget that epoch, unless it is.
+
+        A kill between a checkpoint and its model leaves the one without the other, and so does a checkpoint that was passed over.
+        """
+        trainer = self.trainer
+        if trainer.position.step == 0 and trainer.best_epoch == trainer.position.epoch - 1:
+            self._write_model()
+        elif model_epoch(self.work.model_folder) != trainer.best_epoch:
+            trainer.best_accuracy = None
 
     def _save(self, position: Position) -> None:
         """All workers give their part; rank 0 writes."""
@@ -240,7 +287,7 @@ class _Loop:
             global_step=position.global_step,
             total_steps=plan.total_steps,
             loss=sum(self.losses) / len(self.losses) if self.losses else None,
-            lr=self.trainer.learning_rate,
+            lr=self.trainer.rate,
             images_per_s=round(steps * plan.micro_batches * plan.micro_batch_rows / seconds, 1),
             eta_s=round((plan.total_steps - position.global_step) * seconds / max(1, steps), 1),
             **shares(parts_before, parts, seconds),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,7 +17,24 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     fused = all(parameter.is_cuda for parameter in model.parameters()) or None
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, fused=fused)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=fused)
+    if fused and spec.momentum:
+        _begin_with_no_momentum(optimizer)
+    return optimizer
+
+
+def _begin_with_no_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Else the first step begins with memory as it lies there, which stays when fp16 overflows and the step is left out."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on with a state that may come from another device: how the steps are computed stays as it suits this one."""
+    ways = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
+    groups = [saved | own for saved, own in zip(state["param_groups"], ways, strict=True)]
+    optimizer.load_state_dict(state | {"param_groups": groups})
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

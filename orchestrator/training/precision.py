@@ -40,6 +40,11 @@ class Precision:
         """Add the gradients of a loss."""
         torch.autograd.backward(self.scaler.scale(loss))
 
+    @property
+    def overflows(self) -> bool:
+        """Whether steps were left out until the loss is scaled down: then its gradients overflow however small they are."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < 1
+
     def step(self, optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
         """Clip the gradients to a norm, 0 for never, and take the step; fp16 leaves out a step whose gradients overflow.
 

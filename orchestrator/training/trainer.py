@@ -16,13 +16,22 @@ from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.chance import Place, random_state, set_random_state
 from orchestrator.training.checkpoint import START, Position
-from orchestrator.training.distributed import average_buffers, gather, own_buffers, set_buffers, sum_across, world, wrap
+from orchestrator.training.distributed import (
+    average_buffers,
+    gather,
+    has_idle_parameters,
+    own_buffers,
+    set_buffers,
+    sum_across,
+    world,
+    wrap,
+)
 from orchestrator.training.ema import WeightAverage
 from orchestrator.training.finite import Broken, StepGuard
 from orchestrator.training.freeze import freeze_layers
 from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize
-from orchestrator.training.optim import build_optimizer, set_learning_rate
+from orchestrator.training.optim import build_optimizer, load_optimizer, set_learning_rate
 from orchestrator.training.pulse import Pulse
 from orchestrator.training.recipe import Recipe
 from orchestrator.training.schedule import learning_rate
@@ -64,12 +73,16 @@ class Trainer:
         skips = work.job.train.on_nonfinite == "skip"
         self.guard = StepGuard(self.model, scales=self.recipe.precision.scaler.is_enabled()) if skips else None
         self.broken: Broken | None = None
+        self.rate = 0.0
         self.transfer = Transfer(self.device)
         self.ahead: Sent | None = None
+        idle = self.workers > 1 and work.job.model.is_foreign and has_idle_parameters(self.model, work.sizes, self.device)
         if work.job.train.compile:
             self.model.compile()
         self.watch = self.start_watch()
-        self.wrapped = wrap(self.model, self.device, on_last_gradient=lambda: self.watch.switch("sync"))
+        self.wrapped = wrap(self.model, self.device, lambda: self.watch.switch("sync"), some_idle=idle)
+        if self.average is not None:
+            self.average.restart()  # only now do all workers have the weights of rank 0, whatever they were drawn from
 
     @property
     def micro_batches(self) -> int:
@@ -103,7 +116,8 @@ class Trainer:
         for module in self.still:
             module.eval()
         plan = self.work.plan
-        set_learning_rate(self.optimizer, self.learning_rate)
+        self.rate = learning_rate(self.position.global_step, plan.total_steps, self.work.job.train)
+        set_learning_rate(self.optimizer, self.rate)
         found: list[tuple[Tensor, Tensor]] = []
         rows: list[int] = []
         for number in range(self.micro_batches):
@@ -117,6 +131,8 @@ class Trainer:
         if self.transfer.overlaps and step < plan.steps_per_epoch:
             self.ahead = self._send(feed)  # now: some ways to take a step wait for the device
         with self.watch.measure("compute"):
+            if self.workers > 1 and self.transfer.overlaps:
+                self.pulse.note("sync")  # the exchange of a GPU goes on: what waits for it from here on may wait for other workers
             results = torch.stack([torch.stack(pair) for pair in found])
             self._take_step(results[:, 0])
             values: list[list[float]] = results.tolist()
@@ -151,10 +167,6 @@ class Trainer:
             self.average.update(self.position.global_step)
 
     @property
-    def learning_rate(self) -> float:
-        return learning_rate(self.position.global_step, self.work.plan.total_steps, self.work.job.train)
-
-    @property
     def evaluated(self) -> nn.Module:
         """The model that is validated and written: the average of the weights where there is one."""
         return self.model if self.average is None else self.average.model
@@ -186,29 +198,19 @@ class Trainer:
         return batch
 
     @torch.no_grad()
-    def validate(self, feed: Iterator[Batch], batches: int) -> tuple[float, float] | None:
-        """Loss and accuracy over all validation images, of all workers; absent when there are none.
-
-        Args:
-            feed: Yields this worker's share next, batches of no image included.
-            batches: How many of them.
-        """
-        if not batches:
-            return None
-        self.evaluated.eval()
-        sums = Sums()
-        for number in range(batches):
-            batch = self._next(feed, Phase.VALIDATION, number)
-            with self.watch.measure("validate"):
-                if len(batch.labels):
-                    images, labels = self.transfer.receive(self.transfer.send(batch))
-                    with self.recipe.precision.autocast():
-                        logits = self.evaluated(self.normalize(images))
-                    logits = logits.float()
-                    loss = functional.cross_entropy(logits, labels, reduction="sum")
-                    sums.add(float(loss), int((logits.argmax(1) == labels).sum()), len(labels))
-        loss_sum, correct, rows = sum_across(sums.values(), self.device)
-        return loss_sum / rows, correct / rows
+    def validate_batch(self, feed: Iterator[Batch], number: int, sums: Sums) -> None:
+        """Add up loss and hits of this worker's next batch of validation images, which may hold none."""
+        batch = self._next(feed, Phase.VALIDATION, number)
+        with self.watch.measure("validate"):
+            if not len(batch.labels):
+                return
+            self.evaluated.eval()
+            images, labels = self.transfer.receive(self.transfer.send(batch))
+            with self.recipe.precision.autocast():
+                logits = self.evaluated(self.normalize(images))
+            logits = logits.float()
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            sums.add(float(loss), int((logits.argmax(1) == labels).sum()), len(labels))
 
     def end_epoch(self) -> tuple[float | None, float | None]:
         """Average the statistics of the workers.
@@ -219,24 +221,47 @@ class Trainer:
         average_buffers(self.model, self.still)
         if self.average is not None:
             average_buffers(self.average.model, self.average.counterparts(self.still))
-        loss, correct, rows = sum_across(self.sums.values(), self.device)
+        return self.means_across(self.sums)
+
+    def means_across(self, sums: Sums) -> tuple[float | None, float | None]:
+        """Loss and accuracy over the images of all workers; absent when there were none."""
+        loss, correct, rows = sum_across(sums.values(), self.device)
         return (loss / rows, correct / rows) if rows else (None, None)
 
     def begin_epoch(self, epoch: int) -> None:
         self.position = Position(epoch, 0, epoch * self.work.plan.steps_per_epoch)
         self.sums = Sums()
 
+    def statistics(self) -> dict[str, Any]:
+        """The batch statistics of this worker, and those of its average."""
+        own = {"buffers": own_buffers(self.model)}
+        return own if self.average is None else own | {"average_buffers": own_buffers(self.average.model)}
+
+    def set_statistics(self, own: dict[str, Any]) -> None:
+        set_buffers(self.model, own["buffers"])
+        if self.average is not None:
+            set_buffers(self.average.model, own["average_buffers"])
+
+    def conditions(self) -> dict[str, Any]:
+        """What the bits of a step depend on, besides the job and the images."""
+        return {
+            "workers": self.workers,
+            "images in a micro-batch": self.work.plan.micro_batch_rows,
+            "precision": self.recipe.precision.name,
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later start needs; called by all workers together."""
-        own = {"buffers": own_buffers(self.model), "sums": self.sums.values(), "rng": random_state(self.device)}
-        if self.average is not None:
-            own["average_buffers"] = own_buffers(self.average.model)
+        own = self.statistics() | {"sums": self.sums.values(), "rng": random_state(self.device)}
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.recipe.precision.scaler.state_dict(),
             "ranks": gather(own),
+            "conditions": self.conditions(),
             "best_epoch": self.best_epoch,
             "best_accuracy": math.nan if self.best_accuracy is None else self.best_accuracy,
         }
@@ -246,11 +271,10 @@ class Trainer:
         same = len(state["ranks"]) == self.workers
         own = state["ranks"][self.rank if same else 0]
         self.model.load_state_dict(state["model"])
-        set_buffers(self.model, own["buffers"])
         if self.average is not None:
             self.average.model.load_state_dict(state["average"])
-            set_buffers(self.average.model, own["average_buffers"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.set_statistics(own)
+        load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:  # what was not scaled so far begins with the scale of a new run
             self.recipe.precision.scaler.load_state_dict(state["scaler"])
         everyone = [sum(values) for values in zip(*(rank["sums"] for rank in state["ranks"]), strict=True)]

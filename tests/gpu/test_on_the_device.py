@@ -12,7 +12,7 @@ from orchestrator.spec.train import TrainSpec
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.models import build_model
 from orchestrator.training.normalise import Normalize
-from orchestrator.training.optim import build_optimizer
+from orchestrator.training.optim import build_optimizer, load_optimizer
 from orchestrator.training.precision import Precision, choose_precision
 from orchestrator.training.transfer import Transfer, from_device, to_device
 
@@ -111,8 +111,15 @@ def test_the_fused_optimiser_steps_as_the_plain_one(name: str) -> None:
     state = fused.state_dict()
     model.to(CPU)
     on_cpu = build_optimizer(model, spec)
-    on_cpu.load_state_dict(state)
+    load_optimizer(on_cpu, state)
     step_ten_times(model, on_cpu)
+    assert on_cpu.param_groups[0]["fused"] is None
+    state = on_cpu.state_dict()
+    model.to(GPU)
+    back = build_optimizer(model, spec)
+    load_optimizer(back, state)
+    step_ten_times(model, back)
+    assert back.param_groups[0]["fused"] is True
 
 
 def step_ten_times(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
@@ -126,14 +133,23 @@ def step_ten_times(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> 
 
 
 def test_an_overflow_leaves_out_the_step() -> None:
-    """fp16 with the fused optimiser: a gradient that is not finite changes no weight and halves the scale; the next step is taken."""
+    """fp16 with the fused optimiser: a gradient that is not finite in the very first step changes no weight and halves the scale; the steps
+    after it are those of the plain optimiser, which never saw it.
+    """
     precision = Precision("fp16", GPU)
     layer = torch.nn.Linear(2, 1, bias=False).to(GPU)
-    optimizer, before, scale = build_optimizer(layer, TrainSpec()), layer.weight.detach().clone(), precision.scaler.get_scale()
-    for factor in (float("inf"), 1.0):
+    before, spec = layer.weight.detach().clone(), TrainSpec()
+    expected = torch.nn.Parameter(before.cpu().clone())
+    plain = torch.optim.SGD([expected], lr=spec.lr, momentum=spec.momentum, nesterov=True, weight_decay=spec.weight_decay)
+    optimizer, scale = build_optimizer(layer, spec), precision.scaler.get_scale()
+    for factor in (float("inf"), 1.0, 2.0):
         precision.backward((layer(torch.ones(1, 2, device=GPU)) * factor).sum())
         precision.step(optimizer, clip_norm=0.0)
-        assert torch.equal(layer.weight, before) == (factor != 1.0)
+        assert torch.equal(layer.weight, before) == (factor == float("inf"))
+        if factor != float("inf"):
+            expected.grad = torch.full((1, 2), factor)
+            plain.step()
+            torch.testing.assert_close(layer.weight.detach().cpu(), expected.detach())
     assert precision.scaler.get_scale() == scale / 2
 
 

@@ -17,6 +17,7 @@ from workshop import Workshop, workshop_in
 from orchestrator.launch.evaluate import evaluate_run
 from orchestrator.record.folder import RunFolder
 from orchestrator.record.journal import read_events
+from orchestrator.stages.probe import PROBED
 
 pytestmark = [*NEED_GPU, pytest.mark.timeout(600)]
 SINGLE = ("train.precision=fp32", "train.micro_batch=8", "train.select=last")
@@ -78,6 +79,15 @@ def test_what_makes_it_fast_changes_little(in_single: tuple[Workshop, RunFolder]
     fast = workshop.run(*SINGLE, change, in_process=False, until="train").folder
     assert fast != plain
     assert losses(fast) == pytest.approx(losses(plain), abs=LOSS_OFF)
+
+
+def test_the_batch_is_what_fits_the_memory(workshop: Workshop, gpu_cluster: None) -> None:
+    """Found by real steps in a process of its own; the batch of 16 images fits any GPU in one go."""
+    changes = [change for change in SINGLE if "micro_batch" not in change]
+    folder = workshop.run(*changes, "train.micro_batch=auto", in_process=False, until="train").folder
+    (chosen,) = named(folder, PROBED)
+    assert chosen["rows"] == 16
+    assert "of a GPU, tried on one worker" in chosen["reason"]
 
 
 def test_training_goes_on_from_a_checkpoint_of_a_gpu(workshop: Workshop, gpu_cluster: None) -> None:

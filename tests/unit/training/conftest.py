@@ -64,7 +64,7 @@ def make_work(
 
 @dataclass
 class StopAfter:
-    """Wants training to end after some steps."""
+    """Wants training to end when it is asked for the n-th time: it is asked after every step and before the validation of every epoch."""
 
     steps: int
     then: Wish = Wish.STOP
@@ -76,6 +76,13 @@ class StopAfter:
 
 
 NEVER = 10**9
+QUESTIONS = (STEPS + 1) * EPOCHS
+"""That a whole training asks `StopAfter`."""
+
+
+def steps_until(question: int) -> int:
+    """Steps that are done when it is asked."""
+    return question // (STEPS + 1) * STEPS + question % (STEPS + 1)
 
 
 @dataclass

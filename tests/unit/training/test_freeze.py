@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import NEVER, Events, StopAfter, make_feed, make_work
+from conftest import NEVER, STEPS, Events, StopAfter, make_feed, make_work
 from safetensors.torch import load_file
 from torch import nn
 
@@ -58,7 +58,7 @@ def test_frozen_layers_stay_bit_for_bit(tmp_path: Path, freeze: Any, kept: Any, 
 def test_a_resumed_run_does_not_start_from_the_file_again(tmp_path: Path, events: Events) -> None:
     """Stopped in the second epoch and started again, it ends with the bits of a run that was not stopped, and asks for no file."""
     work, start = work_with(tmp_path / "stopped", freeze=["conv1"])
-    train_worker(work, make_feed(), StopAfter(6), events, lambda: start)
+    train_worker(work, make_feed(), StopAfter(STEPS + 3), events, lambda: start)
 
     def unwanted() -> StartWeights:
         raise AssertionError

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
+from conftest import EPOCHS, NEVER, QUESTIONS, ROWS, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work, steps_until
 
 from orchestrator.errors import StorageError, TrainingError
 from orchestrator.training import loop
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import KEPT, START, CheckpointStore, LoadedCheckpoint, Position, resume_position
-from orchestrator.training.export import load_model
+from orchestrator.training.export import load_model, model_epoch
 from orchestrator.training.loop import train_worker
 from orchestrator.training.trainer import FeedMovedError
 from orchestrator.training.transfer import Transfer
@@ -61,15 +61,18 @@ def test_training_learns_and_leaves_a_model(tmp_path: Path, events: Events) -> N
     assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 2)
 
 
-@pytest.mark.parametrize("step", range(1, STEPS * EPOCHS))
-def test_stopped_after_any_step_and_resumed_gives_the_same_bits(tmp_path: Path, events: Events, step: int) -> None:
-    """Stopped after each step of a run with batch statistics: weights, losses and the best epoch are those of the whole run."""
+@pytest.mark.parametrize("question", range(1, QUESTIONS + 1))
+def test_stopped_after_any_step_and_resumed_gives_the_same_bits(tmp_path: Path, events: Events, question: int) -> None:
+    """Stopped after each step of a run with batch statistics, and in each validation: weights, losses and the best epoch are those of the
+    whole run, and the checkpoint is that of the last step.
+    """
     whole, parts = make_work(tmp_path / "whole"), make_work(tmp_path / "parts")
     uninterrupted = Events()
     train(whole, uninterrupted)
-    stopped = train(parts, events, stop_after=step)
+    stopped, step = train(parts, events, stop_after=question), steps_until(question)
     assert stopped
     assert events.named("TrainingStopped")[0]["global_step"] == step
+    assert newest_of(parts).position.global_step == step
     assert not train(parts, events)
 
     assert_same(final_weights(parts), final_weights(whole))
@@ -84,13 +87,15 @@ RECIPE = {"ema": 0.8, "mixup": 0.4, "cutmix": 1.0, "precision": "fp16", "clip_no
 """Everything that has a state or is random."""
 
 
-@pytest.mark.parametrize("step", range(1, STEPS * EPOCHS))
-def test_with_the_whole_recipe_resuming_gives_the_same_bits(tmp_path: Path, events: Events, step: int) -> None:
-    """Averaged weights, mixing, scaled loss: stopped after each step and continued, the whole state is that of the whole run."""
+@pytest.mark.parametrize("question", range(1, QUESTIONS + 1))
+def test_with_the_whole_recipe_resuming_gives_the_same_bits(tmp_path: Path, events: Events, question: int) -> None:
+    """Averaged weights, mixing, scaled loss: stopped after each step or in validation and continued, the whole state is that of the whole
+    run.
+    """
     whole, parts = make_work(tmp_path / "whole", train=RECIPE), make_work(tmp_path / "parts", train=RECIPE)
     train(whole, Events())
-    train(parts, events, stop_after=step)
-    torch.manual_seed(step)  # another process would not go on where torch's generator stands
+    train(parts, events, stop_after=question)
+    torch.manual_seed(question)  # another process would not go on where torch's generator stands
     train(parts, events)
     first, second = (CheckpointStore(work.checkpoints).newest() for work in (whole, parts))
     assert first is not None
@@ -169,6 +174,44 @@ def test_more_epochs_train_on_from_the_last_checkpoint(tmp_path: Path, events: E
     assert [event["resumed_from_step"] for event in events.named("TrainingStarted")] == [0, STEPS * (EPOCHS - 1)]
     assert_same_state(newest_of(work).state, newest_of(whole).state)
     assert (work.model_folder / "weights.safetensors").read_bytes() == (whole.model_folder / "weights.safetensors").read_bytes()
+
+
+def test_a_model_that_was_not_written_yet_is_written_from_its_checkpoint(tmp_path: Path, events: Events) -> None:
+    """Killed between the checkpoint of an epoch and its model, which an older one stands for or none: the next start writes that model."""
+    work = make_work(tmp_path, train={"select": "last"})
+    weights = work.model_folder / "weights.safetensors"
+    train(work, events, stop_after=STEPS + 2)
+    older = [path.read_bytes() for path in (weights, work.model_folder / "model.json")]
+    train(work, events)
+    written = weights.read_bytes()
+    assert written != older[0]
+    weights.write_bytes(older[0])
+    (work.model_folder / "model.json").write_bytes(older[1])
+    train(work, events)
+    assert weights.read_bytes() == written
+    shutil.rmtree(work.model_folder)
+    train(work, events)
+    assert weights.read_bytes() == written
+
+
+@pytest.mark.parametrize("left", ["none", "of another epoch", "torn"])
+def test_a_best_model_that_is_gone_is_not_spoken_of(tmp_path: Path, events: Events, left: str) -> None:
+    """The model of the best epoch is not there and cannot be made again: the best of the epochs to come is, and the record names it."""
+    work = make_work(tmp_path)
+    train(work, events, stop_after=STEPS + 2)
+    position = newest_of(work).position
+    rewrite(work.checkpoints / newest_of(work).name, lambda state: state.update(best_accuracy=2.0))  # nothing is better
+    facts = work.model_folder / "model.json"
+    if left == "none":
+        facts.unlink()
+    elif left == "torn":
+        tear(work.model_folder / "weights.safetensors")
+    else:
+        facts.write_text(json.dumps(json.loads(facts.read_bytes()) | {"epoch": 1}))
+    result = train_worker(work, make_feed(position.epoch, position.step), StopAfter(NEVER), events)
+    assert result.best_epoch > 0
+    assert model_epoch(work.model_folder) == result.best_epoch
+    load_model(work.model_folder)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_place(tmp_path: Path, events: Events) -> None:
@@ -337,8 +380,30 @@ def test_what_has_changed_since_a_checkpoint_is_said_in_one_event(tmp_path: Path
     path.write_text(json.dumps(manifest | {"versions": manifest["versions"] | {"torch": "1.0.0"}}))
     train(work, events, stop_after=1)
     (said,) = events.named("ResumedInexactly")
-    assert said["changes"] == [f"torch 1.0.0 is now {torch.__version__}"]
+    assert said["changes"] == [f"torch: 1.0.0 before, {torch.__version__} now"]
     assert events.named("TrainingStarted")[-1]["resumed_from_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"precision": "fp32"}, "precision: bf16 before, fp32 now"),
+        ({"device": "cpu"}, "device: cuda before, cpu now"),
+        ({"threads": torch.get_num_threads()}, f"threads: 99 before, {torch.get_num_threads()} now"),
+        ({"images in a micro-batch": ROWS}, f"images in a micro-batch: 1 before, {ROWS} now"),
+        ({"workers": 1}, "workers: 2 before, 1 now"),
+    ],
+)
+def test_other_conditions_are_said(tmp_path: Path, events: Events, change: dict[str, Any], said: str) -> None:
+    """Whatever decides about the bits of a step and is not in the job file: precision, device, threads, micro-batches, workers."""
+    work = make_work(tmp_path)
+    train(work, events, stop_after=2)
+    ((name, now),) = change.items()
+    before = {"precision": "bf16", "device": "cuda", "threads": 99, "images in a micro-batch": 1, "workers": 2}[name]
+    assert newest_of(work).state["conditions"][name] == now
+    rewrite(work.checkpoints / newest_of(work).name, lambda state: state["conditions"].update({name: before}))
+    train(work, events, stop_after=1)
+    assert events.named("ResumedInexactly")[0]["changes"] == [said]
 
 
 def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None:

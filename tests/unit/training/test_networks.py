@@ -201,7 +201,7 @@ def test_layers_may_share_their_weights(write: Write, tmp_path: Path) -> None:
     write("own_networks", OWN)
     spec, images = ModelSpec(entry="own_networks:shared"), torch.rand(2, 3, 32, 32)
     model = build(entry="own_networks:shared").eval()
-    write_model(tmp_path / "model", model, spec, tuple("abcdefg"), {"channels": 3, "size": 32})
+    write_model(tmp_path / "model", model, spec, tuple("abcdefg"), {"channels": 3, "size": 32}, epoch=0)
     assert torch.equal(load_model(tmp_path / "model")[0].eval()(images), model(images))
 
 

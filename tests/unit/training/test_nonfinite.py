@@ -5,23 +5,26 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
+from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 from spawned import join, leave, spawn
 from torch import Tensor, nn
 
 from orchestrator.errors import TrainingError
+from orchestrator.training.batch import Batch
 from orchestrator.training.chance import Place
 from orchestrator.training.checkpoint import CheckpointStore, Position
 from orchestrator.training.finite import SKIPS_MAX
 from orchestrator.training.loop import train_worker
 from orchestrator.training.pulse import Pulse
 from orchestrator.training.recipe import Recipe
+from orchestrator.training.timing import Sums
 from orchestrator.training.trainer import Trainer
 
 FORWARD = Recipe.forward
@@ -139,6 +142,44 @@ def test_gradients_that_overflow_with_a_scaled_loss_are_no_fault(tmp_path: Path,
     work = make_work(tmp_path, train={"on_nonfinite": "skip", "precision": "fp16"})
     train_worker(work, make_feed(), StopAfter(NEVER), events)
     assert events.named("StepSkipped") == []
+
+
+def test_gradients_that_overflow_at_every_scale_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
+    """fp16, a finite loss, and gradients that never are: once the loss would have to be scaled down training ends, instead of leaving out
+    every step to the end.
+    """
+
+    def forward(recipe: Recipe, model: nn.Module, images: Tensor, labels: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+        loss, hits = FORWARD(recipe, model, images, labels, place)
+        loss.register_hook(lambda gradient: gradient * math.inf)
+        return loss, hits
+
+    monkeypatch.setattr(Recipe, "forward", forward)
+    monkeypatch.setattr(torch.amp.GradScaler, "__init__", partialmethod(torch.amp.GradScaler.__init__, init_scale=4.0))
+    with pytest.raises(TrainingError, match="overflow fp16 however the loss is scaled after step 3 of epoch 1") as raised:
+        train_worker(make_work(tmp_path, train={"precision": "fp16"}), make_feed(), StopAfter(NEVER), events)
+    assert "train.precision" in raised.value.next_step
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_validation_loss_that_is_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events, policy: str) -> None:
+    """Where a broken step would stop training it does so as well, by name; else the epoch has none, and its accuracy counts."""
+    validate = Trainer.validate_batch
+
+    def spoil(trainer: Trainer, feed: Iterator[Batch], number: int, sums: Sums) -> None:
+        validate(trainer, feed, number, sums)
+        sums.loss = math.inf
+
+    monkeypatch.setattr(Trainer, "validate_batch", spoil)
+    work = make_work(tmp_path, train={"on_nonfinite": policy})
+    if policy == "stop":
+        with pytest.raises(TrainingError, match=f"the validation loss is not finite after step {STEPS} of epoch 1") as raised:
+            train_worker(work, make_feed(), StopAfter(NEVER), events)
+        assert "train.on_nonfinite=skip" in raised.value.next_step
+        return
+    train_worker(work, make_feed(), StopAfter(NEVER), events)
+    assert [event["validation_loss"] for event in events.named("EpochFinished")] == [None] * EPOCHS
+    assert all(event["validation_accuracy"] is not None for event in events.named("EpochFinished"))
 
 
 def test_skip_costs_no_bits(tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def test_a_slow_feed_is_waiting_and_nothing_else(tmp_path: Path, events: Events,
 def test_each_call_of_a_step_counts_to_its_part(
     tmp_path: Path, events: Events, clock: HandClock, monkeypatch: pytest.MonkeyPatch, room: object, name: str, part: str, times: int
 ) -> None:
-    """Copies are transfer, the agreement after a step is synchronising, the loss is computing; what validation does is validation."""
+    """Copies are transfer, the agreement after a step is synchronising, the loss is computing; what validation does is validation,
+    agreement included.
+    """
     original = getattr(room, name)
 
     def slow(*arguments: object, **options: object) -> object:
@@ -172,7 +174,7 @@ def test_each_call_of_a_step_counts_to_its_part(
     monkeypatch.setattr(room, name, slow)
     train_worker(make_work(tmp_path), make_feed(), StopAfter(NEVER), events)
     for epoch in events.named("EpochFinished"):
-        in_validation = {"to_device": 2.0, "cross_entropy": 1.0}.get(name, 0.0)
+        in_validation = {"to_device": 2.0, "cross_entropy": 1.0, "all_reduce_max": 1.0}[name]
         assert {kind: epoch[f"{kind}_s"] for kind in PARTS} == dict.fromkeys(PARTS, 0.0) | {part: times, "validate": in_validation}
 
 

@@ -67,6 +67,47 @@ def mix_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     leave()
 
 
+class WithIdleHead(torch.nn.Module):
+    """A network of a user's, with a head that no loss comes from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
+        self.head, self.idle = torch.nn.Linear(4 * 36, 2), torch.nn.Linear(4 * 36, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.body(images))
+        return found
+
+
+def idle_training(place: Path, workers: int, rank: int) -> tuple[Any, ...]:
+    work = make_work(place, workers=workers, train={"select": "last"})
+    work = replace(work, job=work.job.model_copy(update={"model": ModelSpec(entry="networks:with_idle_head")}))
+    return work, make_feed(micro_batches=workers, rank=rank, workers=workers), StopAfter(NEVER), Events()
+
+
+def idle_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    join(rank, workers, meeting)
+    trainer.build_model = lambda *_, **__: WithIdleHead()  # type: ignore[assignment]
+    train_worker(*idle_training(place, workers, rank))
+    leave()
+
+
+def drawn_apart_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    """Every worker draws other weights, as a network does that takes them from a generator of its own."""
+    join(rank, workers, meeting)
+    build = trainer.build_model
+
+    def build_apart(*arguments: Any, **sizes: Any) -> torch.nn.Module:
+        torch.manual_seed(rank)
+        return build(*arguments, **sizes)
+
+    trainer.build_model = build_apart
+    work = make_work(place, workers=workers, norm="group", train={"select": "last", "ema": 0.8})
+    train_worker(work, make_feed(micro_batches=workers, rank=rank, workers=workers), StopAfter(NEVER), Events())
+    leave()
+
+
 def unwrapped_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
     """The training of a run, but nobody averages the gradients."""
     join(rank, workers, meeting)
@@ -80,10 +121,10 @@ def unwrapped_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
 
 
 def resume_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
-    """Batch statistics and the whole recipe: once without a break, once stopped in the middle of an epoch and continued."""
+    """Batch statistics and the whole recipe: once without a break, once stopped in validation and in the middle of an epoch."""
     join(rank, workers, meeting)
     recipe = MIXED | {"precision": "fp16"}
-    for name, stops in (("whole", (NEVER,)), ("parts", (STEPS + 2, NEVER))):
+    for name, stops in (("whole", (NEVER,)), ("parts", (STEPS + 1, 2, NEVER))):
         work = make_work(place / name, workers=workers, train=recipe)
         for stop in stops:
             dist.barrier()  # rank 0 has saved
@@ -249,6 +290,25 @@ def test_a_model_that_nobody_wrapped_never_becomes_a_result(tmp_path: Path) -> N
     assert resume_position(tmp_path / "group" / "checkpoints") == START
 
 
+def test_parameters_that_no_loss_comes_from_are_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head of a user's network that is not used: two workers train what one trains, and that head stays as it was."""
+    monkeypatch.setattr(trainer, "build_model", lambda *_, **__: WithIdleHead())
+    torch.manual_seed(0)
+    started = WithIdleHead().state_dict()
+    train_worker(*idle_training(tmp_path / "one", 1, 0))
+    spawn(idle_rank, 2, tmp_path / "two")
+    alone, together = (load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("one", "two"))
+    for name in ("head.weight", "idle.weight"):
+        assert torch.equal(together[name], started[name]) == name.startswith("idle")
+        torch.testing.assert_close(together[name], alone[name], atol=1e-5, rtol=0)
+
+
+def test_averages_begin_alike_on_all_workers(tmp_path: Path) -> None:
+    """Weights that every worker has drawn for itself: all train, and average, from those of rank 0."""
+    spawn(drawn_apart_rank, 2, tmp_path / "group")
+    assert (tmp_path / "group" / "model" / "weights.safetensors").exists()
+
+
 @pytest.mark.parametrize("workers", [2, 4])
 def test_mixing_and_averaging_are_the_same_on_any_number_of_workers(tmp_path: Path, workers: int) -> None:
     """MixUp, CutMix, smoothing, clipping and the average of the weights: the exported model agrees with one worker's within 1e-5."""
@@ -262,7 +322,7 @@ def test_mixing_and_averaging_are_the_same_on_any_number_of_workers(tmp_path: Pa
 
 
 def test_two_workers_resumed_compute_the_same_bits(tmp_path: Path) -> None:
-    """Stopped inside an epoch with mixing, averaging, fp16 and each worker's own batch statistics: the same state in the end."""
+    """Stopped in validation and inside an epoch, with mixing, averaging, fp16 and each worker's own batch statistics: the same state."""
     spawn(resume_rank, 2, tmp_path / "group")
     whole, parts = (CheckpointStore(tmp_path / "group" / name / "checkpoints").newest() for name in ("whole", "parts"))
     assert whole is not None
