@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
+from conftest import EPOCHS, NEVER, STEPS, Events, StopAfter, assert_same_state, make_feed, make_work
 from safetensors.torch import load_file
 from spawned import join, leave, spawn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,7 +26,9 @@ from orchestrator.training.checkpoint import START, CheckpointStore, resume_posi
 from orchestrator.training.distributed import average_buffers, check_same_weights, weights_sha256, wrap
 from orchestrator.training.loop import train_worker
 from orchestrator.training.models import build_model
+from orchestrator.training.pulse import Pulse
 from orchestrator.training.timing import Stopwatch
+from orchestrator.training.transfer import Transfer
 from orchestrator.training.weights import StartWeights
 from orchestrator.training.work import Wish
 
@@ -222,6 +224,27 @@ def wait_for_peer_rank(rank: int, workers: int, meeting: Path, place: Path) -> N
     leave()
 
 
+def as_on_gpus_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
+    """What a worker says it does while it reads the losses of a step, where the exchange of gradients may still be going on then."""
+    join(rank, workers, meeting)
+    said: list[str] = []
+    pulse, read = Pulse(), torch.Tensor.tolist
+
+    def noted(values: torch.Tensor) -> Any:
+        if pulse.changes and values.dtype == torch.float64 and values.dim() == 2:
+            said.append(pulse.doing)
+        return read(values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transfer, "overlaps", True)
+        patch.setattr(torch.Tensor, "tolist", noted)
+        work = make_work(place, workers=workers, norm="group", train={"select": "last"})
+        feed = make_feed(micro_batches=workers, rank=rank, workers=workers)
+        train_worker(work, feed, StopAfter(NEVER), Events(), pulse=pulse)
+    (place / f"said-{rank}.json").write_text(json.dumps(said))
+    leave()
+
+
 def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
@@ -262,6 +285,15 @@ def test_waiting_for_a_slower_worker_is_synchronising(tmp_path: Path) -> None:
     first, second = (json.loads((tmp_path / "group" / f"measured-{rank}.json").read_bytes()) for rank in (0, 1))
     assert second["late"] > 0
     assert sum(first["sync"][1:]) >= second["late"] - 0.001 * len(first["sync"])
+
+
+def test_waiting_on_a_gpu_for_a_slower_worker_is_synchronising(tmp_path: Path) -> None:
+    """There backward returns while gradients travel: a worker that waits for the losses may wait for its peer, and says so, because whoever
+    watches blames a worker that computes for too long.
+    """
+    spawn(as_on_gpus_rank, 2, tmp_path / "group")
+    for rank in (0, 1):
+        assert json.loads((tmp_path / "group" / f"said-{rank}.json").read_bytes()) == ["sync"] * (STEPS * EPOCHS)
 
 
 def test_a_group_that_does_not_average_gradients_is_found_out(tmp_path: Path) -> None:
