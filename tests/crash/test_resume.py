@@ -142,7 +142,7 @@ def test_another_number_of_workers_takes_the_same_images(trainers: ForkServers, 
         assert all(ids <= expected[step] for ids in by_workers.values())  # a group that was killed may have told only half of it
     assert samples(place).keys() == expected.keys()
     changes = [event["changes"] for event in events(place, "ResumedInexactly")]
-    assert changes == [[f"{before} workers are now {after}"] for before, after in pairwise(course)]
+    assert changes == [[f"workers: {before} before, {after} now"] for before, after in pairwise(course)]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Faulty(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images)
         if self.fault == "grows_in_validation":
-            return logits if self.training else self.grows(logits)
+            return self.grows(logits) if not self.training and len(images) > 2 else logits
         if not self.training:
             return logits
         now, self.passes = self.passes, self.passes + 1
@@ -62,6 +62,11 @@ class Faulty(nn.Module):
 
     def grows(self, logits: Tensor) -> Tensor:
         return logits + torch.empty(2**62, dtype=torch.uint8)[:1]
+
+    def starves(self, logits: Tensor) -> Tensor:
+        """The kernel ends this process, in the control group that a file beside `once` names: it asks for more than is granted there."""
+        Path(Path(self.once).with_name("group").read_text(), "cgroup.procs").write_text(str(os.getpid()))
+        return logits + torch.zeros(2**29, dtype=torch.uint8)[:1]
 
     def exits(self, _: Tensor) -> Tensor:
         raise SystemExit(3)

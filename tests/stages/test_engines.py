@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from workshop import CLASSES, Workshop
 from orchestrator.errors import DataError, StorageError
 from orchestrator.launch.evaluate import evaluate_run
 from orchestrator.record.journal import read_events
+from orchestrator.stages.evaluate import part_file, predictions_table, read_parts
 from orchestrator.stages.failure import first_line
+from orchestrator.stages.parquet import write_table
 from orchestrator.testing import write_image_folder
+from orchestrator.training.metrics import Predictions
 
 Make = Callable[..., Workshop]
 
@@ -112,6 +116,19 @@ def test_every_rank_holds_the_same_weights_each_epoch(make_workshop: Make, ray_c
 
     assert [event["epoch"] for event in verified] == [0, 1]
     assert all(event["workers"] == 2 and len(event["sha256"]) == 64 for event in verified)
+
+
+def test_what_a_lost_group_predicted_is_not_counted(tmp_path: Path) -> None:
+    """Started again with fewer workers, or more, an evaluation reads the parts of its own workers alone."""
+    images = np.arange(6, dtype=np.float32)
+    ids, labels = np.tile(images.astype(np.uint8)[:, None], 16), images.astype(np.int64)
+    whole = Predictions(ids, labels, labels, images, images, images > 0, images)
+    for workers in (3, 1, 2):
+        for rank in range(workers):
+            part = Predictions(**{field.name: getattr(whole, field.name)[rank::workers] for field in fields(whole)})
+            write_table(part_file(tmp_path, rank, workers), predictions_table(part))
+    for workers in (3, 1, 2):
+        assert sorted(read_parts(tmp_path, workers).labels.tolist()) == list(range(6))
 
 
 def test_101_rows_give_101_predictions_on_any_number_of_workers(make_workshop: Make, ray_cluster: None) -> None:

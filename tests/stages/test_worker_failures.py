@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,37 @@ def test_validation_that_runs_out_of_memory_is_told_apart(make_workshop: Make, i
     with pytest.raises(TrainingError, match=r"out of memory in the validation of epoch 1: the worker took up to ") as raised:
         workshop.run("evaluate.batch=6", faulty("grows_in_validation", -1, rank=0), in_process=in_process, until="train")
     assert raised.value.next_step == "evaluate.batch=3 instead of 6 takes fewer images at a time"
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group that grants 64 MiB; what it is made of stands where both versions of them are."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    top, limit = (version_1, "memory.limit_in_bytes") if version_1.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
+    group = top / f"starving-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(2**26))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"this process may not limit the memory of another one: {error}")
+    yield group
+    group.rmdir()
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_kernel_ends_for_its_memory_is_told_as_such(
+    make_workshop: Make, ray_cluster: None, small_group: Path, tmp_path: Path
+) -> None:
+    """It looks like any lost process, and is replaced like one; the record says that the kernel wanted its memory."""
+    workshop = make_workshop()
+    (tmp_path / "group").write_text(str(small_group))
+    network = faulty("starves", 3, tmp_path / "once")
+    workshop.run(*TWO_WORKERS, network, "train.checkpoint_s=0.001", in_process=False, until="train")
+    (failed,) = named(only_run(workshop) / "events", "AttemptFailed")
+    said = r"RayTrainWorker \(process \d+ on .*\) was lost; the kernel of .+ ended 1 process for want of memory"
+    assert re.fullmatch(said, failed["error"])
 
 
 @pytest.mark.slow
