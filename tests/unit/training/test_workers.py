@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -134,6 +135,8 @@ def resume_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
             dist.barrier()
             feed = make_feed(position.epoch, position.step, micro_batches=workers, rank=rank, workers=workers)
             train_worker(work, feed, StopAfter(stop), Events())
+            if rank == 0 and stop == STEPS + 1:
+                shutil.copytree(work.checkpoints, place / "in-validation")
     leave()
 
 
@@ -356,9 +359,13 @@ def test_mixing_and_averaging_are_the_same_on_any_number_of_workers(tmp_path: Pa
 def test_two_workers_resumed_compute_the_same_bits(tmp_path: Path) -> None:
     """Stopped in validation and inside an epoch, with mixing, averaging, fp16 and each worker's own batch statistics: the same state."""
     spawn(resume_rank, 2, tmp_path / "group")
-    whole, parts = (CheckpointStore(tmp_path / "group" / name / "checkpoints").newest() for name in ("whole", "parts"))
+    folders = [tmp_path / "group" / name for name in ("whole/checkpoints", "parts/checkpoints", "in-validation")]
+    whole, parts, in_validation = (CheckpointStore(folder).newest() for folder in folders)
     assert whole is not None
     assert parts is not None
+    assert in_validation is not None
+    own = [rank["buffers"]["bn1.running_mean"] for rank in in_validation.state["ranks"]]
+    assert not torch.equal(*own)  # those of the last step, because a mean that is taken twice may round twice
     assert whole.position == parts.position
     assert_same_state(parts.state, whole.state)
     assert len(whole.state["ranks"]) == 2
