@@ -82,7 +82,7 @@ def lighter_micro_batch(spec: TrainSpec, plan: TrainPlan) -> str:
 
 def lighter_evaluation(rows: int) -> str:
     """What validation and evaluation take less memory with."""
-    return f"evaluate.batch={max(1, rows // 2)} instead of {rows} takes fewer images at a time"
+    return f"evaluate.batch={rows // 2} instead of {rows} takes fewer images at a time" if rows > 1 else TOO_LARGE
 
 
 def describe_rate(spec: TrainSpec, batch: int) -> Decision:

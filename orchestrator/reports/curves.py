@@ -77,10 +77,12 @@ def _progress_point(event: Event, step: int) -> ProgressPoint:
 
 
 def fold_training(events: Sequence[Event], curves: Curves, planned_epochs: int | None) -> TrainingReport:
-    """Facts besides the curves; the best epoch is the one with the highest validation accuracy so far."""
+    """Facts besides the curves; the best epoch is the one with the highest validation accuracy so far, whose model may be there."""
     started: Event = _last(events, "TrainingStarted") or {}
     progress: Event = _last(events, "Progress") or {}
-    validated = [epoch for epoch in curves.epochs if epoch.validation_accuracy is not None]
+    lost: Event = _last(events, "BestModelLost") or {}
+    since = whole(lost, "counted_from") or 0
+    validated = [epoch for epoch in curves.epochs if epoch.validation_accuracy is not None and epoch.number > since]
     best = max(validated, key=lambda epoch: (epoch.validation_accuracy or 0.0, -epoch.number), default=None)
     return TrainingReport(
         parameters=whole(started, "parameters"),

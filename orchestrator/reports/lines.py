@@ -104,6 +104,9 @@ def _change_of_course(event: Event) -> str:
     if event["event"] == "ResumedInexactly":
         changes = ", ".join(visible(str(change)) for change in event.get("changes") or ())
         return f"goes on from {visible(text(event, 'name'))}, in the same order but not to the same bits: {changes}"
+    if event["event"] == "BestModelLost":
+        since = (whole(event, "counted_from") or 0) + 1
+        return f"the model of epoch {epoch_number(event)} is gone; the best one from epoch {since} on is kept"
     if event["event"] == "EpochsRaised":
         return f"{whole(event, 'before')} epochs became {whole(event, 'after')}; the learning rate follows the new total"
     return ""

@@ -37,7 +37,6 @@ from orchestrator.stages.stopping import StopRequest
 from orchestrator.stages.synthetic import repeated_batches
 from orchestrator.stages.watchdog import Watchdog
 from orchestrator.training.batch import Batch
-from orchestrator.training.memory import ended_for_memory
 from orchestrator.training.work import TrainResult, Wish
 
 COLLECTIVE_TIMEOUT_S = 1800
@@ -70,14 +69,14 @@ def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: in
             why = describe_shape(placed.cluster)
             journal.record("GroupResized", from_workers=workers, to_workers=placed.plan.workers, why=why)
         workers, taken = placed.plan.workers, taken_nodes()
-        fit, starved = budget.begin(placed, journal), ended_for_memory()
+        fit = budget.begin(placed, journal)
         journal.record("AttemptStarted", attempt=fit.attempt, workers=workers, nodes=placed.cluster.nodes)
         watchdog = Watchdog(fit.restarts.folder, work.hang_s, run_one.__name__, journal)
         try:
             result = _run_fit(fit, stop, watchdog)
         except (TrainingFailedError, RayError) as error:
             cause = find_cause([error], work.when_memory_ends)
-            reason = (watchdog.found or first_line(cause)) + ended_meanwhile(starved)
+            reason = watchdog.found or first_line(cause) + ended_meanwhile(fit.restarts.starved)
             journal.record("AttemptFailed", attempt=budget.attempt, error=reason)
             if isinstance(cause, OrchestratorError) and not watchdog.found:
                 raise cause from error

@@ -31,7 +31,7 @@ class Restarts:
     """What the workers, the process that leads them and the driver tell one another of restarts, in the folder of the heartbeats."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._starved = folder, ended_for_memory()
         self._count, self.start_file = folder / "restarts.json", folder / "start.json"
 
     @property
@@ -39,9 +39,14 @@ class Restarts:
         """How often the group was started again so far."""
         return int(read_json(self._count)["count"]) if self._count.exists() else 0
 
+    @property
+    def starved(self) -> int:
+        """`ended_for_memory()` when the group was started the last time; asked on one machine alone."""
+        return int(read_json(self._count)["starved"]) if self._count.exists() else self._starved
+
     def add(self) -> None:
         """One more; the workers that are gone are forgotten."""
-        write_json(self._count, {"count": self.count + 1})
+        write_json(self._count, {"count": self.count + 1, "starved": ended_for_memory()})
         for path in self.folder.glob(OF_WORKERS):
             path.unlink(missing_ok=True)
 
@@ -96,7 +101,7 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
     """
 
     def __init__(self, fit: Fit, stop_reading: Callable[[], object]) -> None:
-        self._fit, self._stop_reading, self._starved = fit, stop_reading, ended_for_memory()
+        self._fit, self._stop_reading = fit, stop_reading
         self._journal = Journal(fit.journal.path.parent, f"{fit.work.name}-group", fit.journal.stage)
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
@@ -113,7 +118,7 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
         if final or not fit.restarts.possible(fit.work.plan.workers, fit.spare):
             raise cause
         attempt = fit.attempt + fit.restarts.count
-        reason, self._starved = first_line(cause) + ended_meanwhile(self._starved), ended_for_memory()
+        reason = first_line(cause) + ended_meanwhile(fit.restarts.starved)
         self._journal.record("AttemptFailed", attempt=attempt, error=reason)
         fit.restarts.add()
         self._stop_reading()

@@ -118,7 +118,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
     def _report(self, event: dict[str, Any]) -> dict[str, Any]:
         assert self._work.job.tune is not None  # noqa: S101 -- trials belong to jobs that tune
         self._epoch = event["epoch"] + 1
-        self._value = event[f"validation_{self._work.job.tune.metric}"]
+        value = event[f"validation_{self._work.job.tune.metric}"]
+        self._value = worst_value(self._work.job) if value is None else value  # it was not finite
         last = self._epoch == self._epochs
         if last and self._training is not None:
             self._training.join()

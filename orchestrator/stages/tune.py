@@ -253,7 +253,7 @@ def _result(folder: RunFolder, spec: TuneSpec) -> TrialResult:
     begun = next((event for event in events if event["event"] == "RunStarted"), {})
     ended = next((event for event in events if event["event"] == ENDED), {})
     epochs = {event["epoch"]: event for event in events if event["event"] == "EpochFinished"}
-    values = [event[f"validation_{spec.metric}"] for event in epochs.values()]
+    values = [value for event in epochs.values() if (value := event[f"validation_{spec.metric}"]) is not None]
     best = max if spec.metric == "accuracy" else min
     return TrialResult(
         number=int(folder.name),

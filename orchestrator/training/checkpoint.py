@@ -26,7 +26,7 @@ from orchestrator.errors import TrainingError
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
-FORMAT = 4
+FORMAT = 3
 """Of the state; one of another format cannot be continued."""
 KEPT = 2
 """Checkpoints that stay; the older one is there for the day the newer one is damaged."""
@@ -61,8 +61,8 @@ class LoadedCheckpoint:
         Args:
             conditions: As of `Trainer`.
         """
-        before, now = self.versions | self.state["conditions"], VERSIONS | conditions
-        return [f"{name}: {before.get(name)} before, {value} now" for name, value in now.items() if before.get(name) != value]
+        before, now = self.versions | self.state.get("conditions", {}), VERSIONS | conditions
+        return [f"{name}: {before[name]} before, {value} now" for name, value in now.items() if before.get(name, value) != value]
 
 
 class OtherFormatError(ValueError):
@@ -184,7 +184,9 @@ def check_state(state: dict[str, Any]) -> None:
     check_finite(state.get("average") or {}, "averaged weights")
     check_finite(_optimizer_tensors(state), "sums of the optimizer")
     for rank, own in enumerate(state.get("ranks", ())):
-        check_finite(own["buffers"] | own.get("average_buffers", {}), f"statistics of rank {rank}")
+        for kind, of in (("buffers", "model"), ("average_buffers", "average")):  # others, as a mask, may be infinite
+            kept = {name: value for name, value in own.get(kind, {}).items() if name in state[of]}
+            check_finite(kept, f"statistics of rank {rank}")
 
 
 def check_finite(tensors: dict[str, torch.Tensor], what: str = "weights") -> None:

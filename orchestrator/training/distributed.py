@@ -61,7 +61,7 @@ def has_idle_parameters(model: nn.Module, sizes: dict[str, int], device: torch.d
     """
     try:
         trial = copy.deepcopy(model)
-    except RuntimeError:  # as torch's older weight_norm, whose weights are no leaves
+    except Exception:  # noqa: BLE001 -- whatever a network holds: weights that are no leaves, a lock, a module
         return True
     size = sizes["image_size"]
     with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
@@ -111,6 +111,17 @@ def own_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
 def set_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
     for name, buffer in unwrap(model).named_buffers():
         buffer.data.copy_(buffers[name])
+
+
+def mean_statistics(ranks: Sequence[dict[str, Any]]) -> dict[str, dict[str, torch.Tensor]]:
+    """The mean over workers of `buffers` and `average_buffers`; what is equal, or counts, is that of rank 0, because a mean may round."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for kind in ("buffers", "average_buffers"):
+        for name, first in ranks[0].get(kind, {}).items():
+            values = [rank[kind][name] for rank in ranks]
+            same = not first.is_floating_point() or all(torch.equal(value, first) for value in values)
+            found.setdefault(kind, {})[name] = first if same else torch.stack(values).mean(dim=0)
+    return found
 
 
 def gather(own: dict[str, Any]) -> list[dict[str, Any]]:

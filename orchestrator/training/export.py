@@ -37,13 +37,14 @@ def write_model(folder: Path, model: nn.Module, spec: ModelSpec, classes: tuple[
     write_json(folder / "model.json", facts | {"epoch": epoch, "weights_sha256": hashlib.sha256(content).hexdigest()})
 
 
-def model_epoch(folder: Path) -> int | None:
-    """The epoch whose model is there, whole; none where there is no such model."""
+def holds_model_of(folder: Path, epoch: int) -> bool:
+    """Whether the model of an epoch is there, and whole."""
     try:
         facts, content = read_json(folder / "model.json"), (folder / WEIGHTS).read_bytes()
     except (OSError, ValueError, StorageError):
-        return None
-    return facts.get("epoch") if hashlib.sha256(content).hexdigest() == facts.get("weights_sha256") else None
+        return False
+    of_epoch = facts.get("epoch", epoch) == epoch  # earlier versions did not say
+    return of_epoch and bool(hashlib.sha256(content).hexdigest() == facts["weights_sha256"])
 
 
 def _alone(tensor: Tensor) -> Tensor:

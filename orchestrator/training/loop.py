@@ -22,7 +22,7 @@ from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import CheckpointStore, Position, check_finite
 from orchestrator.training.distributed import all_reduce_max, check_same_weights
-from orchestrator.training.export import model_epoch, write_model
+from orchestrator.training.export import holds_model_of, write_model
 from orchestrator.training.finite import SKIPS_MAX, find_broken
 from orchestrator.training.models import count_parameters
 from orchestrator.training.pulse import Pulse
@@ -177,7 +177,7 @@ class _Loop:
     def _end_epoch(self, images: int) -> Wish:
         """Validate, keep and save; the wish that came before all validation images were seen."""
         trainer, epoch = self.trainer, self.trainer.position.epoch
-        statistics = trainer.statistics()
+        own = trainer.own_state()
         train_loss, train_accuracy = trainer.end_epoch()
         check_finite(trainer.model.state_dict())
         digest = check_same_weights(trainer.model)
@@ -186,15 +186,13 @@ class _Loop:
         self.record("WeightsVerified", epoch=epoch, sha256=digest, workers=trainer.workers)
         sums, wish = self._validate()
         if wish:
-            trainer.set_statistics(statistics)  # as after the last step, from where all this is done again
+            trainer.set_own_state(own)  # as after the last step, from where all this is done again
             self._save(trainer.position)
             return wish
         loss, accuracy = self._checked(*trainer.means_across(sums))
         keep = self._is_to_keep(epoch, accuracy)
         trainer.begin_epoch(epoch + 1)
         self._save(trainer.position)
-        if keep:
-            self._write_model()
         seconds = self.watch.elapsed
         self.record(
             "EpochFinished",
@@ -208,14 +206,17 @@ class _Loop:
             images_per_s=round(images / seconds, 1),
             **self.watch.parts(),
         )
+        if keep:
+            self._write_model()
         return Wish.GO_ON
 
     def _validate(self) -> tuple[Sums, Wish]:
         """Loss and hits of this worker's validation images, or of some of them and the wish that came meanwhile."""
         sums, wish = Sums(), 0
-        with self.trainer.pulse.validating():
+        with self.trainer.pulse.validating(self.trainer.position.epoch):
             for number in range(self._validation_batches()):
                 with self.watch.measure("validate"):
+                    self.trainer.pulse.note("sync")  # a peer may still be at its last batch
                     (wish,) = all_reduce_max([int(self.control.wish())], self.trainer.device)
                 if wish:
                     break
@@ -254,11 +255,16 @@ class _Loop:
 
         A kill between a checkpoint and its model leaves the one without the other, and so does a checkpoint that was passed over.
         """
-        trainer = self.trainer
-        if trainer.position.step == 0 and trainer.best_epoch == trainer.position.epoch - 1:
+        trainer, epochs = self.trainer, self.trainer.position.epoch
+        fresh = trainer.position.step == 0 and trainer.best_epoch == epochs - 1
+        if epochs == 0 or (not fresh and holds_model_of(self.work.model_folder, trainer.best_epoch)):
+            return
+        if not fresh:
+            counted = min(epochs, self.work.plan.epochs - 1)  # without epochs to come the last one is the best that there is
+            self.record("BestModelLost", epoch=trainer.best_epoch, counted_from=counted)
+            trainer.best_epoch, trainer.best_accuracy = counted, None
+        if trainer.best_epoch == epochs - 1:
             self._write_model()
-        elif model_epoch(self.work.model_folder) != trainer.best_epoch:
-            trainer.best_accuracy = None
 
     def _save(self, position: Position) -> None:
         """All workers give their part; rank 0 writes."""

@@ -30,22 +30,21 @@ def free_bytes() -> int:
     """Memory that this process and its neighbours can still take: of the machine, and of every control group that it is in."""
     lines = dict(line.split(":", maxsplit=1) for line in (PROC / "meminfo").read_text().splitlines())
     of_machine = int(lines["MemAvailable"].split()[0]) * KIBI
-    left = (_left(folder, names) for folder, names in _control_groups() if (folder / names.limit).is_file())
-    return min([of_machine, *(found for found in left if found is not None)])
+    return min([of_machine, *(left for folder, names in _control_groups() for left in _left(folder, names))])
 
 
-def _left(folder: Path, names: _Names) -> int | None:
-    """What a control group still grants; nothing is said where it has no limit."""
-    limit = (folder / names.limit).read_text().strip()
-    if not limit.isdigit():
-        return None
-    pages = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    return max(0, int(limit) - int((folder / names.used).read_text()) + int(pages[names.cached]))
+def _left(folder: Path, names: _Names) -> Iterator[int]:
+    """What a control group still grants; nothing where it has no limit, or does not say."""
+    with suppress(OSError, ValueError, KeyError):  # not there, `max` for none, or a kernel that leaves out files
+        limit, used = (int((folder / name).read_text()) for name in (names.limit, names.used))
+        pages = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        yield max(0, limit - used + int(pages[names.cached]))
 
 
 def _control_groups() -> Iterator[tuple[Path, _Names]]:
     """The groups of this process and those around them; in a container only the outermost may be found, which is the container's own."""
-    for line in (PROC / "self/cgroup").read_text().splitlines():
+    said = PROC / "self/cgroup"
+    for line in said.read_text().splitlines() if said.is_file() else ():
         _, controllers, path = line.split(":", maxsplit=2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -56,7 +55,7 @@ def _control_groups() -> Iterator[tuple[Path, _Names]]:
 
 def ended_for_memory() -> int:
     """How many processes the kernel of this machine has ended for want of memory since it was started; 0 where it does not count them."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         counts = dict(line.split() for line in (PROC / "vmstat").read_text().splitlines())
         return int(counts.get("oom_kill", 0))
     return 0

@@ -18,16 +18,16 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, fused=fused)
     optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=fused)
-    if fused and spec.momentum:
-        _begin_with_no_momentum(optimizer)
+    _begin_with_no_momentum(optimizer)
     return optimizer
 
 
 def _begin_with_no_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Else the first step begins with memory as it lies there, which stays when fp16 overflows and the step is left out."""
+    """Else fused SGD begins with memory as it lies there, which stays when fp16 overflows and the first step is left out."""
     for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        for parameter in group["params"] if group["fused"] and group.get("momentum") else ():
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -35,6 +35,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     ways = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
     groups = [saved | own for saved, own in zip(state["param_groups"], ways, strict=True)]
     optimizer.load_state_dict(state | {"param_groups": groups})
+    _begin_with_no_momentum(optimizer)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+SCALE_MIN = 1e-4
+"""With less, gradients of a usual size vanish in fp16 (as fairseq's `--min-loss-scale`)."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -42,8 +44,8 @@ class Precision:
 
     @property
     def overflows(self) -> bool:
-        """Whether steps were left out until the loss is scaled down: then its gradients overflow however small they are."""
-        return self.scaler.is_enabled() and self.scaler.get_scale() < 1
+        """Whether so many steps in a row were left out that there is no scale worth trying."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < SCALE_MIN
 
     def step(self, optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
         """Clip the gradients to a norm, 0 for never, and take the step; fp16 leaves out a step whose gradients overflow.

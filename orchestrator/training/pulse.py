@@ -40,9 +40,9 @@ class Pulse:
         self._step_s.append(time.perf_counter() - begin)
 
     @contextmanager
-    def validating(self) -> Iterator[None]:
+    def validating(self, epoch: int) -> Iterator[None]:
         """An error leaves it as it is: whoever tells of it can tell where it happened."""
-        self.validates = True
+        self.epoch, self.validates = epoch, True
         yield
         self.validates = False
 

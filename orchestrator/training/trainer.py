@@ -17,9 +17,11 @@ from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.chance import Place, random_state, set_random_state
 from orchestrator.training.checkpoint import START, Position
 from orchestrator.training.distributed import (
+    all_reduce_max,
     average_buffers,
     gather,
     has_idle_parameters,
+    mean_statistics,
     own_buffers,
     set_buffers,
     sum_across,
@@ -76,7 +78,9 @@ class Trainer:
         self.rate = 0.0
         self.transfer = Transfer(self.device)
         self.ahead: Sent | None = None
-        idle = self.workers > 1 and work.job.model.is_foreign and has_idle_parameters(self.model, work.sizes, self.device)
+        idle = False
+        if self.workers > 1 and work.job.model.is_foreign:  # whose passes may depend on who makes them: one answer for all workers
+            idle = bool(*all_reduce_max([int(has_idle_parameters(self.model, work.sizes, self.device))], self.device))
         if work.job.train.compile:
             self.model.compile()
         self.watch = self.start_watch()
@@ -232,15 +236,16 @@ class Trainer:
         self.position = Position(epoch, 0, epoch * self.work.plan.steps_per_epoch)
         self.sums = Sums()
 
-    def statistics(self) -> dict[str, Any]:
-        """The batch statistics of this worker, and those of its average."""
-        own = {"buffers": own_buffers(self.model)}
+    def own_state(self) -> dict[str, Any]:
+        """What the other workers need not have alike: batch statistics, those of the average, and random numbers."""
+        own = {"buffers": own_buffers(self.model), "rng": random_state(self.device)}
         return own if self.average is None else own | {"average_buffers": own_buffers(self.average.model)}
 
-    def set_statistics(self, own: dict[str, Any]) -> None:
+    def set_own_state(self, own: dict[str, Any]) -> None:
         set_buffers(self.model, own["buffers"])
         if self.average is not None:
             set_buffers(self.average.model, own["average_buffers"])
+        set_random_state(own["rng"], self.device)
 
     def conditions(self) -> dict[str, Any]:
         """What the bits of a step depend on, besides the job and the images."""
@@ -254,7 +259,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later start needs; called by all workers together."""
-        own = self.statistics() | {"sums": self.sums.values(), "rng": random_state(self.device)}
+        own = self.own_state() | {"sums": self.sums.values()}
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.model.state_dict(),
@@ -267,19 +272,19 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any], position: Position) -> None:
-        """Continue where `state_dict` was taken; with another number of workers all take the statistics of rank 0."""
-        same = len(state["ranks"]) == self.workers
-        own = state["ranks"][self.rank if same else 0]
+        """Continue where `state_dict` was taken; with another number of workers all take the mean of the statistics."""
+        ranks = state["ranks"]
+        same = len(ranks) == self.workers
+        own = ranks[self.rank] if same else ranks[0] | mean_statistics(ranks)
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.model.load_state_dict(state["average"])
-        self.set_statistics(own)
         load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:  # what was not scaled so far begins with the scale of a new run
             self.recipe.precision.scaler.load_state_dict(state["scaler"])
-        everyone = [sum(values) for values in zip(*(rank["sums"] for rank in state["ranks"]), strict=True)]
+        everyone = [sum(values) for values in zip(*(rank["sums"] for rank in ranks), strict=True)]
         self.sums = Sums(*(own["sums"] if same else everyone if self.rank == 0 else (0.0, 0.0, 0.0)))
-        set_random_state(own["rng"], self.device)
+        self.set_own_state(own)
         self.best_epoch = state["best_epoch"]
         self.best_accuracy = None if math.isnan(state["best_accuracy"]) else state["best_accuracy"]
         self.position = position

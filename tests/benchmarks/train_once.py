@@ -41,7 +41,7 @@ class Trained:
     step_s: float
     """Mean of those."""
     wait_share: float
-    """Of the time of the last epoch, in which the worker waited for images."""
+    """Of the time of the epochs that were timed, in which the worker waited for images."""
     first_step_s: float
     """From the command until the first step was done."""
     save_s: float
@@ -97,11 +97,12 @@ def train_once(
     events = read_events(folder.events)
     begun, saved, ended = (named(events, name) for name in ("TrainingStarted", "CheckpointSaved", "EpochFinished"))
     steps, spent = steady(events, epochs)
+    counted = [event for event in ended if event["epoch"] in epochs]
     return Trained(
         folder=folder,
         steps=steps,
         step_s=spent / steps,
-        wait_share=ended[-1]["wait_s"] / ended[-1]["seconds"],
+        wait_share=sum(event["wait_s"] for event in counted) / sum(event["seconds"] for event in counted),
         first_step_s=named(events, "Progress")[0]["time"] - began,
         save_s=max(event["seconds"] for event in saved),
         save_bytes=sum(file.stat().st_size for file in (folder.checkpoints / saved[-1]["name"]).glob("*")),

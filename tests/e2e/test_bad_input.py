@@ -85,9 +85,9 @@ def test_a_network_that_cannot_be_is_refused_while_ray_starts(shell: Shell) -> N
 def test_a_full_disk_is_exit_code_6_and_the_next_run_goes_on(shell: Shell, small_disk: Callable[[int], Path]) -> None:
     """The run stops with one line; after space was freed the same command finishes, and every promised file is there."""
     shell.write_job()
-    root = small_disk(2)
+    root = small_disk(3)
     ballast = root / "ballast"
-    ballast.write_bytes(b"x" * (2 * 2**20 - 64 * 2**10))
+    ballast.write_bytes(b"x" * (3 * 2**20 - 64 * 2**10))
     full = shell("run", "job.yaml", "--root", str(root), "--in-process")
 
     assert full.returncode == 6, full.stderr

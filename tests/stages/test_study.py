@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from workshop import Workshop
@@ -12,8 +13,10 @@ from workshop import Workshop
 from orchestrator.errors import TrainingError
 from orchestrator.launch.run import RunOutcome
 from orchestrator.record.folder import RunFolder
-from orchestrator.record.journal import Event, read_events
+from orchestrator.record.journal import Event, Journal, read_events
 from orchestrator.spec.load import load_job
+from orchestrator.spec.tune import TuneSpec
+from orchestrator.stages.tune import study_results
 
 Make = Callable[..., Workshop]
 LR = "{train.lr: {loguniform: [0.001, 0.5]}}"
@@ -130,3 +133,13 @@ def test_trials_of_several_workers_nest_a_worker_group(make_workshop: Make, ray_
     for number in range(2):
         (verified,) = events_of(folder.trial(number), "WeightsVerified")
         assert verified["workers"] == 2
+
+
+def test_an_epoch_without_a_loss_is_no_result(tmp_path: Path) -> None:
+    """A validation loss that was not finite, with `on_nonfinite: skip`: the other epochs count; without any the trial has no value."""
+    study, spec = RunFolder(tmp_path), TuneSpec(space={"train.lr": {"choice": [0.1, 0.2]}}, metric="loss")
+    for number, losses in enumerate(([None, 0.5, 0.25], [None])):
+        journal = Journal(study.trial(number).events, "train-0", "train")
+        for epoch, loss in enumerate(losses):
+            journal.record("EpochFinished", epoch=epoch, validation_loss=loss, validation_accuracy=0.5, seconds=1.0)
+    assert [(result.epochs, result.value) for result in study_results(study, spec)] == [(3, 0.25), (1, None)]

@@ -165,6 +165,12 @@ def test_faults_of_workers_are_lines_that_stay() -> None:
     )
 
 
+def test_a_model_that_is_gone_is_a_line_that_stays() -> None:
+    """Which epoch's, and which ones count from now on."""
+    gone = event(0.0, "train", "BestModelLost", epoch=0, counted_from=2)
+    assert shown([gone]) == "train: the model of epoch 1 is gone; the best one from epoch 3 on is kept\n"
+
+
 def test_nobody_reading_does_not_stop_the_run() -> None:
     """A closed pipe makes the view silent."""
     read, write = os.pipe()

@@ -104,6 +104,18 @@ def test_steps_that_were_left_out_count_once(make_run: MakeRun) -> None:
     assert (fold(folder).training.skipped_steps, fold(folder).training.hung_workers) == (2, 1)
 
 
+def test_a_best_model_that_is_gone_is_not_the_best(make_run: MakeRun) -> None:
+    """Only epochs count whose models may have been kept since then; none yet, then the next one, however good the one before was."""
+    folder = make_run(until="train", ending="RunFailed", epochs=2)
+    before = fold(folder).training
+    assert before.best_epoch is not None
+    worker = Journal(folder.events, "train-0", "train")
+    worker.record("BestModelLost", epoch=before.best_epoch - 1, counted_from=2)
+    assert (fold(folder).training.best_epoch, fold(folder).training.best_validation_accuracy) == (None, None)
+    worker.record("EpochFinished", epoch=2, train_loss=0.5, validation_accuracy=0.01)
+    assert (fold(folder).training.best_epoch, fold(folder).training.best_validation_accuracy) == (3, 0.01)
+
+
 def test_a_torn_last_line_is_left_out(make_run: MakeRun) -> None:
     """A writer killed inside a line costs that line and nothing else."""
     folder = make_run(until="train", ending=None, epochs=1)

@@ -145,8 +145,8 @@ def test_gradients_that_overflow_with_a_scaled_loss_are_no_fault(tmp_path: Path,
 
 
 def test_gradients_that_overflow_at_every_scale_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
-    """fp16, a finite loss, and gradients that never are: once the loss would have to be scaled down training ends, instead of leaving out
-    every step to the end.
+    """fp16, a finite loss, and gradients that never are: once no scale is worth trying training ends, instead of leaving out every step to
+    the end.
     """
 
     def forward(recipe: Recipe, model: nn.Module, images: Tensor, labels: Tensor, place: Place) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ def test_gradients_that_overflow_at_every_scale_stop(tmp_path: Path, monkeypatch
         return loss, hits
 
     monkeypatch.setattr(Recipe, "forward", forward)
-    monkeypatch.setattr(torch.amp.GradScaler, "__init__", partialmethod(torch.amp.GradScaler.__init__, init_scale=4.0))
+    monkeypatch.setattr(torch.amp.GradScaler, "__init__", partialmethod(torch.amp.GradScaler.__init__, init_scale=5e-4))
     with pytest.raises(TrainingError, match="overflow fp16 however the loss is scaled after step 3 of epoch 1") as raised:
         train_worker(make_work(tmp_path, train={"precision": "fp16"}), make_feed(), StopAfter(NEVER), events)
     assert "train.precision" in raised.value.next_step

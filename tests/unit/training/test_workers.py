@@ -228,14 +228,19 @@ def wait_for_peer_rank(rank: int, workers: int, meeting: Path, place: Path) -> N
 
 
 def as_on_gpus_rank(rank: int, workers: int, meeting: Path, place: Path) -> None:
-    """What a worker says it does while it reads the losses of a step, where the exchange of gradients may still be going on then."""
+    """What a worker says it does while it reads the losses of a step, where the exchange of gradients may still be going on then, and
+    while it agrees with its peer in validation.
+    """
     join(rank, workers, meeting)
     said: list[str] = []
+    agreed: list[str] = []
     pulse, read = Pulse(), torch.Tensor.tolist
 
     def noted(values: torch.Tensor) -> Any:
         if pulse.changes and values.dtype == torch.float64 and values.dim() == 2:
             said.append(pulse.doing)
+        if pulse.validates and values.dtype == torch.int32:
+            agreed.append(pulse.doing)
         return read(values)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -244,7 +249,7 @@ def as_on_gpus_rank(rank: int, workers: int, meeting: Path, place: Path) -> None
         work = make_work(place, workers=workers, norm="group", train={"select": "last"})
         feed = make_feed(micro_batches=workers, rank=rank, workers=workers)
         train_worker(work, feed, StopAfter(NEVER), Events(), pulse=pulse)
-    (place / f"said-{rank}.json").write_text(json.dumps(said))
+    (place / f"said-{rank}.json").write_text(json.dumps({"losses": said, "validation": agreed}))
     leave()
 
 
@@ -292,11 +297,12 @@ def test_waiting_for_a_slower_worker_is_synchronising(tmp_path: Path) -> None:
 
 def test_waiting_on_a_gpu_for_a_slower_worker_is_synchronising(tmp_path: Path) -> None:
     """There backward returns while gradients travel: a worker that waits for the losses may wait for its peer, and says so, because whoever
-    watches blames a worker that computes for too long.
+    watches blames a worker that computes for too long. So it is before each batch of validation images.
     """
     spawn(as_on_gpus_rank, 2, tmp_path / "group")
     for rank in (0, 1):
-        assert json.loads((tmp_path / "group" / f"said-{rank}.json").read_bytes()) == ["sync"] * (STEPS * EPOCHS)
+        said = json.loads((tmp_path / "group" / f"said-{rank}.json").read_bytes())
+        assert said == {"losses": ["sync"] * (STEPS * EPOCHS), "validation": ["sync"] * EPOCHS}
 
 
 def test_a_group_that_does_not_average_gradients_is_found_out(tmp_path: Path) -> None:
