@@ -35,9 +35,8 @@ def _import(name: str, package: str) -> Any:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
-            raise TrainingError(
-                f"{name} needs the package {package}, which fails: {described(error)}", f"pip install {error.name}"
-            ) from error
+            advice = f"pip install {package} brings what it needs"
+            raise TrainingError(f"{name} needs the package {package}, which fails: {described(error)}", advice) from error
         raise TrainingError(missing_package(name)) from error
     except Exception as error:
         advice = f"install the {package} that belongs to this torch"

@@ -287,7 +287,7 @@ def test_a_zoo_is_asked_for_classes_channels_and_kwargs(write: Write, package: s
             "timm",
             "\nimport a_library_that_is_not_there",
             "timm:tiny",
-            "needs the package timm, which fails: ModuleNotFoundError.*a_library",
+            "needs the package timm, which fails: ModuleNotFoundError.*a_library.*\n.*pip install timm brings",
         ),
         (
             "torchvision",
