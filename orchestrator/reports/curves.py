@@ -77,7 +77,7 @@ def _progress_point(event: Event, step: int) -> ProgressPoint:
 
 
 def fold_training(events: Sequence[Event], curves: Curves, planned_epochs: int | None) -> TrainingReport:
-    """Facts besides the curves; the best epoch is the one with the highest validation accuracy so far, whose model may be there."""
+    """Facts besides the curves; the best epoch is the one with the highest validation accuracy whose model may be there."""
     started: Event = _last(events, "TrainingStarted") or {}
     progress: Event = _last(events, "Progress") or {}
     lost: Event = _last(events, "BestModelLost") or {}

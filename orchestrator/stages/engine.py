@@ -66,8 +66,9 @@ class GroupWork:
     hang_s: float = 60.0
     """After this many seconds in which it does nothing a worker counts as hung (see `heartbeat`)."""
     when_memory_ends: str = ""
-    when_validation_ends_memory: str = ""
     """What the user can do when a worker runs out of memory."""
+    when_validation_ends_memory: str = ""
+    """And when it does so with validation images, which are taken in batches of their own."""
 
 
 Argument = TypeVar("Argument")

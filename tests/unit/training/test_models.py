@@ -11,7 +11,7 @@ from orchestrator.spec.model import ModelSpec
 from orchestrator.spec.train import TrainSpec
 from orchestrator.training.models import build_model, count_parameters
 from orchestrator.training.normalise import Normalize
-from orchestrator.training.optim import build_optimizer
+from orchestrator.training.optim import build_optimizer, load_optimizer
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)])
@@ -66,3 +66,37 @@ def test_biases_and_normalisation_are_not_decayed() -> None:
         assert all(parameter.ndim == 1 for parameter in plain["params"])
         assert len(plain["params"]) == 4
         assert decayed["lr_scale"] == plain["lr_scale"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_state_goes_on_with_the_step_of_the_device_that_it_comes_to(name: str) -> None:
+    """From plain kernels to fused ones and back, at any time: the weights are those of an optimiser that never changed."""
+    torch.manual_seed(0)
+    still, moved = (nn.Linear(3, 2) for _ in range(2))
+    moved.load_state_dict(still.state_dict())
+    spec = TrainSpec(optimizer=name, lr=0.1, weight_decay=0.01)
+    kept, optimizer = build_optimizer(still, spec), build_optimizer(moved, spec)
+    for fused in (None, True, None):
+        before, optimizer = optimizer.state_dict(), build_optimizer(moved, spec)
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+        load_optimizer(optimizer, before)
+        assert [group["fused"] for group in optimizer.param_groups] == [fused] * len(optimizer.param_groups)
+        for step in range(3):
+            for one, other in zip(still.parameters(), moved.parameters(), strict=True):
+                one.grad = torch.full_like(one, step - 0.5)
+                other.grad = one.grad.clone()
+            kept.step()
+            optimizer.step()
+    for one, other in zip(still.parameters(), moved.parameters(), strict=True):
+        torch.testing.assert_close(other, one)
+
+
+def test_fused_sgd_that_has_taken_no_step_goes_on_with_no_momentum() -> None:
+    """As after nothing but fp16 overflows on another device: torch would begin with memory as it lies there."""
+    model = nn.Linear(3, 2)
+    state = build_optimizer(model, TrainSpec()).state_dict()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    state["param_groups"] = [{**optimizer.state_dict()["param_groups"][0], "fused": None}]
+    load_optimizer(optimizer, state)
+    assert [optimizer.state[parameter]["momentum_buffer"].tolist() for parameter in model.parameters()] == [[[0.0] * 3] * 2, [0.0] * 2]

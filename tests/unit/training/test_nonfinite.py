@@ -210,6 +210,16 @@ def test_broken_weights_never_become_a_model(tmp_path: Path, monkeypatch: pytest
     assert CheckpointStore(work.checkpoints).newest() is None
 
 
+def test_statistics_of_any_rank_are_looked_at_and_masks_are_not(tmp_path: Path) -> None:
+    """What is saved with the model has to be finite on every rank; a buffer that is made anew each time, as a mask, may be infinite."""
+    finite, mask = torch.zeros(2), torch.full((2,), -math.inf)
+    state = {"model": {"mean": finite}, "ranks": [{"buffers": {"mean": finite, "mask": mask}}]}
+    CheckpointStore(tmp_path).save(Position(0, 1, 1), state)
+    state["ranks"].append({"buffers": {"mean": mask}})  # type: ignore[attr-defined]
+    with pytest.raises(TrainingError, match="the statistics of rank 1 are not finite: mean"):
+        CheckpointStore(tmp_path).save(Position(0, 2, 2), state)
+
+
 def test_an_optimizer_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
     """With weights that still are, training would go on and learn nothing."""
     sums = {"state": {0: {"step": torch.tensor(1.0), "exp_avg_sq": torch.tensor([math.inf])}}, "param_groups": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +25,7 @@ from orchestrator.spec.model import ModelSpec
 from orchestrator.training import trainer
 from orchestrator.training.batch import Batch, Phase
 from orchestrator.training.checkpoint import START, CheckpointStore, resume_position
-from orchestrator.training.distributed import average_buffers, check_same_weights, weights_sha256, wrap
+from orchestrator.training.distributed import average_buffers, check_same_weights, has_idle_parameters, weights_sha256, wrap
 from orchestrator.training.loop import train_worker
 from orchestrator.training.models import build_model
 from orchestrator.training.pulse import Pulse
@@ -344,6 +345,16 @@ def test_parameters_that_no_loss_comes_from_are_no_obstacle(tmp_path: Path, monk
         torch.testing.assert_close(together[name], alone[name], atol=1e-5, rtol=0)
 
 
+def test_a_network_that_cannot_be_copied_is_taken_for_one_with_such_parameters() -> None:
+    """It may hold anything, as a lock; it trains on several workers all the same, with a look for them in every step."""
+    network, sizes = WithIdleHead(), {"image_size": 8, "in_channels": 1}
+    assert has_idle_parameters(network, sizes, torch.device("cpu"))
+    network.idle = torch.nn.Identity()  # type: ignore[assignment]
+    assert not has_idle_parameters(network, sizes, torch.device("cpu"))
+    network.lock = threading.Lock()  # type: ignore[assignment]
+    assert has_idle_parameters(network, sizes, torch.device("cpu"))
+
+
 def test_averages_begin_alike_on_all_workers(tmp_path: Path) -> None:
     """Weights that every worker has drawn for itself: all train, and average, from those of rank 0."""
     spawn(drawn_apart_rank, 2, tmp_path / "group")
@@ -363,7 +374,9 @@ def test_mixing_and_averaging_are_the_same_on_any_number_of_workers(tmp_path: Pa
 
 
 def test_two_workers_resumed_compute_the_same_bits(tmp_path: Path) -> None:
-    """Stopped in validation and inside an epoch, with mixing, averaging, fp16 and each worker's own batch statistics: the same state."""
+    """Stopped in validation and inside an epoch, with mixing, averaging, fp16 and each worker's own batch statistics: the same state.
+    One worker that goes on instead of the two takes the mean of their statistics.
+    """
     spawn(resume_rank, 2, tmp_path / "group")
     folders = [tmp_path / "group" / name for name in ("whole/checkpoints", "parts/checkpoints", "in-validation")]
     whole, parts, in_validation = (CheckpointStore(folder).newest() for folder in folders)
@@ -372,6 +385,9 @@ def test_two_workers_resumed_compute_the_same_bits(tmp_path: Path) -> None:
     assert in_validation is not None
     own = [rank["buffers"]["bn1.running_mean"] for rank in in_validation.state["ranks"]]
     assert not torch.equal(*own)  # those of the last step, because a mean that is taken twice may round twice
+    alone = trainer.Trainer(make_work(tmp_path / "alone", train=MIXED | {"precision": "fp16"}), Pulse())
+    alone.load_state_dict(in_validation.state, in_validation.position)
+    torch.testing.assert_close(dict(alone.model.named_buffers())["bn1.running_mean"], (own[0] + own[1]) / 2)
     assert whole.position == parts.position
     assert_same_state(parts.state, whole.state)
     assert len(whole.state["ranks"]) == 2
