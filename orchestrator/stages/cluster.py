@@ -55,7 +55,7 @@ def local_cluster(shape: ClusterShape) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (RuntimeError, ValueError, OSError, ConnectionError, ray.exceptions.RayError) as error:
+    except Exception as error:
         raise ClusterError(f"Ray did not start on this machine: {error}", "orchestrator doctor names what is missing") from error
     try:
         yield
@@ -77,7 +77,7 @@ def running_cluster(address: str) -> Iterator[tuple[ClusterShape, str]]:
     runtime_env = {} if IN_SUBMITTED_JOB in os.environ else {"env_vars": worker_environment()}
     try:
         context = ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
-    except (RuntimeError, ValueError, OSError, ConnectionError, ray.exceptions.RayError) as error:
+    except Exception as error:
         message = f"the Ray cluster at RAY_ADDRESS={address} cannot be joined: {str(error).splitlines()[0]}"
         raise ClusterError(message, "check the address and the token, or unset RAY_ADDRESS to work on this machine") from error
     try:

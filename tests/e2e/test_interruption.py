@@ -173,6 +173,30 @@ def test_ctrl_c_twice_stops_a_run_that_cannot_end_its_step(shell: Shell) -> None
     assert named(shell.place, "TrainingStarted")[-1]["resumed_from_step"] == STUCK_STEP
 
 
+@pytest.mark.slow
+def test_a_ray_that_does_not_start_is_one_line(shell: Shell) -> None:
+    """As on a machine that is too busy: its process is stopped as soon as it is there. Exit code 3 once Ray gives up, after half a minute,
+    and nothing of it is left.
+    """
+    shell.write_job()
+    program = shell.start("run", "job.yaml")
+    stopped: list[int] = []
+
+    def stop_it() -> bool:
+        stopped[:] = [pid for pid in living_in(shell.place) if b"raylet/raylet" in title_of(pid).split(b"\0")[0]]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        return bool(stopped)
+
+    wait_until(stop_it)
+    code, output = program.wait()
+
+    assert code == 3, output
+    assert "Ray did not start on this machine" in output
+    assert "Traceback" not in output
+    wait_until(lambda: not list(working_in(shell.place)))
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_run_is_stopped_while_ray_starts(shell: Shell, times: int) -> None:
     """SIGTERM at the first sign of the run, once or twice: it ends before its first stage, in good order, and Ray with it."""
