@@ -236,6 +236,6 @@ def _name(node: dict[str, Any]) -> str:
 def _quieten() -> None:
     """Ray's own chatter; what matters of it reaches the user as events and errors."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\..*")
-    for name in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in (("ray", logging.ERROR), ("ray.data", logging.ERROR), ("ray.train", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)
     DataContext.get_current().enable_progress_bars = False

@@ -15,6 +15,10 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    # What Ray Train decides with runs in the program itself, whose output is not for the log of it.
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    # A thread that still asks Ray for something after the program left it must not start another one.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # with it, Ray Tune prints on stdout whatever verbosity is asked for
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",

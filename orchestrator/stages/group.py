@@ -17,9 +17,6 @@ import torch
 from ray.data import DataIterator
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from orchestrator.errors import Interrupted, OrchestratorError, TrainingError
 from orchestrator.plan.values import TrainPlan
@@ -30,6 +27,7 @@ from orchestrator.stages.engine import Answer, Argument, GroupWork
 from orchestrator.stages.failure import ended_meanwhile, find_cause, first_line, innermost, run_one
 from orchestrator.stages.heartbeat import Seat, beating
 from orchestrator.stages.ingest import batches_of_rank, stop_reading, streams
+from orchestrator.stages.leader import GroupTrainer
 from orchestrator.stages.notice import NoticingTorchConfig, heeding_notices
 from orchestrator.stages.placing import ReadersLost, ReaderWatch, describe_shape, place, watching_growth
 from orchestrator.stages.restart import Fit, RestartInPlace, Restarts
@@ -43,6 +41,8 @@ COLLECTIVE_TIMEOUT_S = 1800
 """After this long without an answer from a peer a worker gives up. The watchdog knows earlier, and can tell hung from slow."""
 Batches = list[DataIterator]
 """A stream for each worker; none where they repeat one batch."""
+LEAVE_S = 10.0
+"""Workers that are to end at once do so well within this time; who waits longer leaves them to Ray, which ends them too."""
 PREEMPTIONS = 100
 """Starts of a worker group that machines may be taken away from before a run gives up."""
 
@@ -50,9 +50,9 @@ PREEMPTIONS = 100
 def run_group(work: GroupWork, journal: Journal, stop: StopRequest, attempts: int) -> Any:
     """Run a worker group to its end and return what rank 0 returned.
 
-    An attempt that ends because a worker process, or Ray's process that leads them, was lost is followed by another one, `attempts`
-    in all, on the nodes that still answer, and so is one with a worker that is hung; where nothing but workers was lost that process
-    starts the group again itself (see `restart`). So is one that ended with a checkpoint because its machine is taken away, or because
+    An attempt that ends because a worker process, or one of Ray's that they need, was lost is followed by another one, `attempts` in
+    all, on the nodes that still answer, and so is one with a worker that is hung; where nothing but workers was lost Ray Train starts
+    the group again itself (see `restart`). So is one that ended with a checkpoint because its machine is taken away, or because
     more workers fit; these are counted apart. What the workers raised would only be raised again: it is final.
 
     Raises:
@@ -152,7 +152,7 @@ def _run_fit(fit: Fit, stop: StopRequest, watchdog: Watchdog) -> Any:
     """Ray Train blocks and would take over Ctrl-C in the main thread, so it runs in a thread of its own."""
     work, outcome = fit.work, list[Any]()
 
-    def run(trainer: TorchTrainer) -> None:
+    def run(trainer: GroupTrainer) -> None:
         try:
             outcome.append(trainer.fit().return_value)
         except BaseException as error:  # noqa: BLE001 -- handed to the main thread, which raises it
@@ -160,16 +160,21 @@ def _run_fit(fit: Fit, stop: StopRequest, watchdog: Watchdog) -> Any:
 
     nodes = reading_nodes()
     with fed(fit, nodes) as batches, watching_growth(work) as look_for_growth:
-        readers = ReaderWatch(batches, nodes)
-        thread = threading.Thread(target=run, args=(make_trainer(fit, batches),), name=work.name, daemon=True)
+        readers, trainer = ReaderWatch(batches, nodes), make_trainer(fit, batches)
+        thread = threading.Thread(target=run, args=(trainer,), name=work.name, daemon=True)
         thread.start()
-        while thread.is_alive():
-            thread.join(timeout=0.1)
-            watchdog.look()
-            readers.look()
-            look_for_growth()
-            if stop.asked and not work.saves_on_stop:
-                raise Interrupted(f"stopped in {work.name}; the same command does it again")
+        try:
+            while thread.is_alive():
+                thread.join(timeout=0.1)
+                watchdog.look()
+                readers.look()
+                look_for_growth()
+                if stop.asked and not work.saves_on_stop:
+                    trainer.given_up.set()
+                    thread.join(LEAVE_S)
+                    raise Interrupted(f"stopped in {work.name}; the same command does it again")
+        finally:
+            trainer.given_up.set()
     if isinstance(outcome[0], BaseException):
         raise ReadersLost("no node is left of those that read") if readers.lost else outcome[0]
     return outcome[0]
@@ -209,19 +214,6 @@ def make_trainer(fit: Fit, batches: Batches) -> GroupTrainer:
             failure_config=FailureConfig(max_failures=fit.spare, max_preemption_failures=fit.spare, controller_failure_limit=0),
         ),
     )
-
-
-class GroupTrainer(TorchTrainer):  # type: ignore[misc]  # Ray ships no types
-    """Ray Train's trainer without two processes that it starts for every group.
-
-    The one that hands out datasets is idle, because the streams are made here. The one that gives back what a lost controller held
-    asks whatever Ray it finds on this machine, and takes the CPUs away from a group that lives when that Ray is another one;
-    `free_what_is_left` does it instead.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unwanted = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
 
 
 def _run_worker(config: dict[str, Any]) -> Any:

@@ -1,8 +1,8 @@
-"""Restarts that the process which leads a worker group makes itself, when a worker was lost.
+"""Restarts that Ray Train makes itself, when a worker was lost.
 
-Ray Train keeps that process and those that help it, and Ray Data keeps what divides the feed and what reads it; the driver would
-start all of them anew, which takes as long again as the workers need. So it is done where nothing but the workers was lost; the
-driver does the rest: it knows the cluster, and that a worker was hung.
+Ray Data keeps what divides the feed and what reads it; the driver would start all of them anew, which takes as long again as the
+workers need. So it is done where nothing but the workers was lost; the driver does the rest: it knows the cluster, and that a worker
+was hung.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orchestrator.training.memory import ended_for_memory
 
 
 class Restarts:
-    """What the workers, the process that leads them and the driver tell one another of restarts, in the folder of the heartbeats."""
+    """What the workers and the driver tell one another of restarts, in the folder of the heartbeats."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._starved = folder, ended_for_memory()
@@ -105,14 +105,14 @@ class RestartInPlace(UserCallback):  # type: ignore[misc]  # Ray ships no types
         self._journal = Journal(fit.journal.path.parent, f"{fit.work.name}-group", fit.journal.stage)
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
-        """Called by Ray Train in the process that leads the group; what it raises ends the fit.
+        """Called by Ray Train in its thread; what it raises ends the fit.
 
         Raises:
             Exception: What ended the workers, where Ray Train is not to start them again.
         """
         fit, failures = self._fit, [*worker_exceptions.values()]
         cause = find_cause(failures, fit.work.when_memory_ends)
-        if not isinstance(cause, Exception):  # Ray's process would end with it
+        if not isinstance(cause, Exception):  # Ray Train takes no other
             raise TrainingError(first_line(cause)) from cause
         final = isinstance(cause, OrchestratorError) or not only_workers_are_gone(failures)
         if final or not fit.restarts.possible(fit.work.plan.workers, fit.spare):

@@ -45,7 +45,7 @@ from orchestrator.training.work import TrainWork
 class FeedMovedError(ConnectionError):
     """The feed and the checkpoint stand at different steps: another process saved between the reading of the two.
 
-    A group whose controller was killed lives for a moment beside the next one, which therefore is to be started once more.
+    A group whose program was killed lives for a moment beside the next one, which therefore is to be started once more.
     """
 
 

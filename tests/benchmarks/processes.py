@@ -25,10 +25,9 @@ class Role(StrEnum):
     """Which part of a run a process belongs to."""
 
     DRIVER = "driver"
+    """The program itself, in which Ray Train decides about its group."""
     WORKER = "workers"
     """A worker of Ray, and what it starts."""
-    CONTROLLER = "controller"
-    """Workers of Ray in which Ray Train decides about its group."""
     EXECUTOR = "executor"
     """The worker of Ray in which Ray Data decides what is read next."""
     CONSUMER = "consumers"
@@ -40,8 +39,6 @@ class Role(StrEnum):
 BEGINNINGS = {
     b"ray::DashboardAgent": Role.RAY,
     b"ray::RuntimeEnvAgent": Role.RAY,
-    b"ray::TrainController": Role.CONTROLLER,
-    b"ray::DatasetManager": Role.CONTROLLER,
     b"ray::SplitCoordinator": Role.EXECUTOR,
     b"ray::RayTrainWorker": Role.CONSUMER,
 }

@@ -41,7 +41,6 @@ def test_a_child_counts_for_the_run() -> None:
         (["ray::ReadFeed"], Role.WORKER),
         (["ray::DashboardAgent"], Role.RAY),
         (["ray::SplitCoordinator.get"], Role.EXECUTOR),
-        (["ray::TrainController.run"], Role.CONTROLLER),
         (["ray::RayTrainWorker"], Role.CONSUMER),
         (["gcs_server"], Role.RAY),
     ],

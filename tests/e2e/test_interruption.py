@@ -85,38 +85,38 @@ def test_killed_driver_resumes_from_the_newest_checkpoint(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("title", [b"ray::TrainController", b"ray::SplitCoordinator"], ids=bytes.decode)
-def test_a_killed_process_of_rays_costs_one_attempt(shell: Shell, title: bytes) -> None:
-    """kill -9 of the one that leads the workers, or of the one that divides the feed: the same program goes on from the newest
-    checkpoint and finishes the run. Ray Train's own watch over lost leaders, which may take another Ray for ours, is not there.
+def test_a_killed_process_of_rays_costs_one_attempt(shell: Shell) -> None:
+    """kill -9 of the one that divides the feed: the same program goes on from the newest checkpoint and finishes the run. Others that
+    Ray Train starts, and that could be lost, are not there: one that leads the workers, one that hands out data, and one that watches
+    over lost leaders, which may take another Ray for ours.
     """
-    shell.write_job(images_per_class=60, epochs=120)
-    program = shell.start("run", "job.yaml")
+    shell.write_job(images_per_class=60, epochs=50)
+    program = shell.start("train", "job.yaml")
     wait_until(lambda: bool(checkpoints(shell.place)))
-    assert not [pid for pid in living_in(shell.place) if title_of(pid).startswith(b"ray::PlacementGroupCleaner")]
-    process = kill_the_only(shell.place, title)
+    unwanted = (b"ray::TrainController", b"ray::DatasetManager", b"ray::PlacementGroupCleaner")
+    assert not [pid for pid in living_in(shell.place) if title_of(pid).startswith(unwanted)]
+    process = kill_the_only(shell.place, b"ray::SplitCoordinator")
     code, output = program.wait(240)
 
     assert code == 0, output
     started = named(shell.place, "TrainingStarted")
     assert [event["attempt"] for event in named(shell.place, "AttemptFailed")] == [1], output
-    assert f"attempt 1 failed, {title.decode().removeprefix('ray::')} (process {process} on " in output
+    assert f"attempt 1 failed, SplitCoordinator (process {process} on " in output
     assert started[0]["resumed_from_step"] == 0
     assert started[-1]["resumed_from_step"] > 0  # type: ignore[operator]
     assert named(shell.place, "TrainingFinished")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("title", [b"ray::TrainController", b"ray::RayTrainWorker"], ids=bytes.decode)
-def test_a_process_that_is_killed_while_workers_start_leaves_no_cpu_taken(shell: Shell, title: bytes) -> None:
-    """kill -9 of Ray Train's controller, or of the worker, before the worker said anything: the CPUs that were reserved for it are there
-    for the next attempt, also where Ray Train forgets them.
+def test_a_worker_that_is_killed_while_it_starts_leaves_no_cpu_taken(shell: Shell) -> None:
+    """kill -9 of the worker before it said anything: the CPUs that were reserved for it are there for the next attempt, also where Ray
+    Train forgets them.
     """
     shell.write_job(images_per_class=60)
-    program = shell.start("run", "job.yaml")
+    program = shell.start("train", "job.yaml")
     wait_until(lambda: does(shell.place, INTRODUCTION))
     wait_until(lambda: not does(shell.place, INTRODUCTION))  # now Ray Train has a group, and the group has not begun
-    kill_the_only(shell.place, title)
+    kill_the_only(shell.place, b"ray::RayTrainWorker")
     code, output = program.wait(240)
 
     assert code == 0, output
@@ -124,12 +124,10 @@ def test_a_process_that_is_killed_while_workers_start_leaves_no_cpu_taken(shell:
     assert len(named(shell.place, "TrainingStarted")) == 1  # by the second attempt
 
 
-@pytest.mark.parametrize(
-    ("sent", "where"), [(signal.SIGINT, ["--in-process"]), (signal.SIGTERM, ["--in-process"]), (signal.SIGTERM, [])], ids=str
-)
+@pytest.mark.parametrize(("sent", "where"), [(signal.SIGINT, ["--in-process"]), (signal.SIGTERM, [])], ids=str)
 def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent: signal.Signals, where: list[str]) -> None:
     """Ctrl-C or SIGTERM in the middle of training, on Ray too: exit code 130 and the command that continues and finishes the run."""
-    shell.write_job(epochs=30)
+    shell.write_job(epochs=15)
     program = shell.start("run", "job.yaml", *where)
     wait_until(lambda: bool(named(shell.place, "TrainingStarted")))
     program.process.send_signal(sent)

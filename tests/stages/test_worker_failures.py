@@ -29,7 +29,7 @@ from orchestrator.training.checkpoint import CheckpointStore
 
 Make = Callable[..., Workshop]
 TWO_WORKERS = ("train.workers=2", "train.epochs=2", "model.norm=batch")
-LONG = ("train.workers=2", "train.epochs=30", "train.checkpoint_s=0.001")
+LONG = ("train.workers=2", "train.epochs=15", "train.checkpoint_s=0.001")
 
 
 def faulty(fault: str, at: int, once: Path | str = "", rank: int = 1) -> str:
@@ -123,7 +123,7 @@ def test_a_stopped_worker_is_replaced(make_workshop: Make, ray_cluster: None) ->
 def test_a_killed_worker_is_replaced(make_workshop: Make, ray_cluster: None) -> None:
     """SIGKILL of rank 1 in the middle of training, upon which the exchange of rank 0 fails: a second attempt, and nobody was hung.
 
-    Ray Train's controller starts it, without the driver: it keeps one record.
+    Ray Train starts it, and the driver nothing anew: it keeps one record.
     """
     workshop = make_workshop()
     with meanwhile(lambda: send(workshop, 1, signal.SIGKILL)):
