@@ -160,6 +160,11 @@ class JobSpec(Section):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="How the model is evaluated.")
     tune: TuneSpec | None = Field(None, description="Which parameters are adjusted; nothing is tuned when left out.")
 
+    @property
+    def may_compile(self) -> bool:
+        """Whether training compiles, or runs code of others that may."""
+        return self.train.compile or self.model.is_foreign
+
 
 def resolved(job: JobSpec) -> dict[str, Any]:
     """The whole job with every default as plain data, for `job.resolved.yaml` and for hashing."""

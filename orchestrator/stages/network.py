@@ -10,6 +10,7 @@ from orchestrator.errors import DataError, PlanError, Problem, TrainingError
 from orchestrator.plan.values import ModelFacts
 from orchestrator.spec.job import JobSpec
 from orchestrator.training.cost import model_facts
+from orchestrator.training.eager import eager
 from orchestrator.training.weights import StartWeights, parse_weights
 
 
@@ -47,6 +48,7 @@ def examine_network(job: JobSpec, num_classes: int, where: str, checkpoints: Pat
             return None
         image = job.data.image
         sizes = {"num_classes": num_classes, "in_channels": image.channels, "image_size": image.size}
-        return model_facts(spec, weights, **sizes, layer_decay=job.train.layer_decay)
+        with eager(compiles=spec.is_foreign):
+            return model_facts(spec, weights, **sizes, layer_decay=job.train.layer_decay)
     except (TrainingError, DataError) as error:
         raise PlanError((Problem(f"{where}  model", error.message),), error.next_step) from error

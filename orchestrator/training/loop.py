@@ -22,6 +22,7 @@ from orchestrator.errors import TrainingError
 from orchestrator.training.batch import Batch
 from orchestrator.training.checkpoint import CheckpointStore, Position, check_finite
 from orchestrator.training.distributed import all_reduce_max, check_same_weights
+from orchestrator.training.eager import eager
 from orchestrator.training.export import holds_model_of, write_model
 from orchestrator.training.finite import SKIPS_MAX, find_broken
 from orchestrator.training.models import count_parameters
@@ -58,7 +59,8 @@ def train_worker(
         FeedMovedError: The feed stands elsewhere than the checkpoint.
         StorageError: A checkpoint or the model could not be written.
     """
-    return _Loop(work, feed, control, record, start, pulse or Pulse()).run()
+    with eager(compiles=work.job.may_compile):
+        return _Loop(work, feed, control, record, start, pulse or Pulse()).run()
 
 
 class _Loop:

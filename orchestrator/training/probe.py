@@ -14,6 +14,7 @@ from torch import Tensor
 from orchestrator.errors import TrainingError
 from orchestrator.plan.batch import TOO_LARGE
 from orchestrator.training.batch import Batch, Phase
+from orchestrator.training.eager import eager
 from orchestrator.training.memory import free_bytes
 from orchestrator.training.models import count_parameters
 from orchestrator.training.pulse import Pulse
@@ -135,9 +136,10 @@ def _kept_bytes(work: TrainWork, rows: int) -> _Kept:
 def _train_steps(work: TrainWork, rows: int, steps: int) -> Trainer:
     """What one worker does, alone and on random images."""
     plan = replace(work.plan, workers=1, micro_batches=1, micro_batch_rows=rows)
-    trainer, batches = Trainer(replace(work, plan=plan), Pulse()), _random_batches(work, rows)
-    for _ in range(steps):
-        trainer.train_step(batches)
+    with eager(compiles=work.job.may_compile):
+        trainer, batches = Trainer(replace(work, plan=plan), Pulse()), _random_batches(work, rows)
+        for _ in range(steps):
+            trainer.train_step(batches)
     return trainer
 
 
