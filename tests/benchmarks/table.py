@@ -13,8 +13,6 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-import torch
-
 from orchestrator import __version__
 from orchestrator.durable import write_json
 
@@ -96,6 +94,8 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+    import torch  # what is measured in a process of its own takes less memory without it
+
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {"cpu": model, "cores": len(os.sched_getaffinity(0))} | ({"gpu": ", ".join(gpus), "cuda": torch.version.cuda} if gpus else {})
 

@@ -57,8 +57,18 @@ def events(shell: Shell, kind: str) -> list[dict[str, object]]:
     return sorted(found, key=lambda event: float(event["time"]))
 
 
+def shown_by(cluster: RayNodes) -> str:
+    """All that the cluster tells of what was sent to it."""
+    from ray.job_submission import JobSubmissionClient
+
+    client = JobSubmissionClient(cluster.address, headers={"Authorization": f"Bearer {cluster.token.read_text()}"})
+    return "\n".join(map(str, client.list_jobs()))
+
+
 def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_nodes: RayNodes) -> None:
-    """It trains on both nodes, its progress is followed to the report, and sending it again starts nothing."""
+    """It trains on both nodes, its progress is followed to the report, and sending it again starts nothing. Entry point, metadata and
+    environment of what was sent do not hold the token.
+    """
     connect(shell, two_nodes).write_job()
     first = shell("submit", "job.yaml", "train.workers=2")
     assert first.returncode == 0, first.stdout + first.stderr
@@ -66,6 +76,7 @@ def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_n
     (run,) = shell.place.glob("runs/*")
     (listed,) = [entry for entry in json.loads(shell("list", "--json").stdout) if entry["root"] == str(shell.place)]
     attempts = [event for event in events(shell, "AttemptStarted") if event["stage"] == "train"]
+    shown = shown_by(two_nodes)
 
     assert "train: epoch 2/2" in first.stdout
     assert "result    test accuracy" in first.stdout
@@ -75,6 +86,8 @@ def test_a_submitted_run_is_one_run_however_often_it_is_sent(shell: Shell, two_n
     assert [(event["workers"], event["nodes"]) for event in attempts] == [(2, 2)]
     assert "result    test accuracy" in shell("logs", run.name).stdout
     assert "done" in shell("status", run.name).stdout.splitlines()[0]
+    assert run.name in shown
+    assert two_nodes.token.read_text() not in shown
 
 
 def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, two_nodes: RayNodes) -> None:
@@ -102,9 +115,9 @@ def test_ctrl_c_only_detaches_and_stop_saves_and_resume_finishes(shell: Shell, t
 
 def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: RayNodes) -> None:
     """A node is killed while its worker trains: the group starts again on the other one, from the checkpoint, and finishes."""
-    connect(shell, fragile).write_job(epochs=120)
+    connect(shell, fragile).write_job(epochs=60)
     follower = shell.start("submit", "job.yaml", "train.workers=2")
-    wait_until(lambda: "train: epoch 3/120" in follower.log.read_text())
+    wait_until(lambda: "train: epoch 3/60" in follower.log.read_text())
     fragile.kill_second_node()
     code, output = follower.wait(300)
     attempts = [event for event in events(shell, "AttemptStarted") if event["stage"] == "train"]
@@ -113,7 +126,7 @@ def test_the_run_finishes_when_a_node_dies(shell: Shell, fragile: RayNodes) -> N
     assert code == 0, output
     assert [(event["workers"], event["nodes"]) for event in attempts] == [(2, 2), (2, 1)]
     assert int(str(started[-1]["resumed_from_step"])) > 0
-    assert {event["epoch"] for event in events(shell, "EpochFinished")} == set(range(120))
+    assert {event["epoch"] for event in events(shell, "EpochFinished")} == set(range(60))
     assert "result    test accuracy" in output
 
 
@@ -151,19 +164,3 @@ def test_a_wrong_token_is_one_line(shell: Shell, two_nodes: RayNodes) -> None:
     assert f"does not accept the token in {wrong}" in done.stderr
     assert "Traceback" not in done.stderr
     assert "not-the-secret" not in done.stderr
-
-
-def test_no_secret_is_in_what_the_cluster_shows(shell: Shell, two_nodes: RayNodes) -> None:
-    """Entry point, metadata and environment of a submission do not hold the token."""
-    from ray.job_submission import JobSubmissionClient
-
-    connect(shell, two_nodes).write_job()
-    shell("submit", "job.yaml", "train.epochs=1", "--detach")
-    secret = two_nodes.token.read_text()
-    client = JobSubmissionClient(two_nodes.address, headers={"Authorization": f"Bearer {secret}"})
-    shown = [str(job) for job in client.list_jobs()]
-    for job in client.list_jobs():
-        shell("stop", job.metadata["run"])
-
-    assert shown
-    assert not [job for job in shown if secret in job]

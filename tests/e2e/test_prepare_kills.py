@@ -16,7 +16,7 @@ from prepared_data import faults_of_visible, faults_of_whole
 from ray_processes import busy_workers, working_in
 from shell import Shell, wait_until
 
-KILLS = int(os.environ.get("ORCHESTRATOR_KILLS", "6"))
+KILLS = int(os.environ.get("ORCHESTRATOR_KILLS", "3"))
 SEED = int(os.environ.get("ORCHESTRATOR_KILLS_SEED", time.time_ns() % 2**32))
 """Of the moments of the kills; set it to see again what a failure has printed."""
 WORKERS_KILLED = 3
