@@ -42,7 +42,7 @@ COLLECTIVE_TIMEOUT_S = 1800
 Batches = list[DataIterator]
 """A stream for each worker; none where they repeat one batch."""
 LEAVE_S = 10.0
-"""Workers that are to end at once do so well within this time; who waits longer leaves them to Ray, which ends them too."""
+"""Workers that are to end at once have five seconds for it (`_shutdown_workers` of Ray Train)."""
 PREEMPTIONS = 100
 """Starts of a worker group that machines may be taken away from before a run gives up."""
 
@@ -170,11 +170,10 @@ def _run_fit(fit: Fit, stop: StopRequest, watchdog: Watchdog) -> Any:
                 readers.look()
                 look_for_growth()
                 if stop.asked and not work.saves_on_stop:
-                    trainer.given_up.set()
-                    thread.join(LEAVE_S)
                     raise Interrupted(f"stopped in {work.name}; the same command does it again")
-        finally:
+        finally:  # where something asks Ray when it ends here, Ray ends the program
             trainer.given_up.set()
+            thread.join(LEAVE_S)
     if isinstance(outcome[0], BaseException):
         raise ReadersLost("no node is left of those that read") if readers.lost else outcome[0]
     return outcome[0]
