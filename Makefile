@@ -25,10 +25,10 @@ tune-demo: .venv/.ok
 	$(BIN)/orchestrator fetch fashion-mnist
 	$(BIN)/orchestrator tune jobs/fashion_mnist_tune.yaml
 
-# Tests without Ray in as many processes as there are cores, then one Ray for the others.
+# Tests without Ray in as many processes as there are cores, with a thread each, then one Ray for the others.
 ALONE := tests/unit tests/architecture
 test: .venv/.ok
-	$(BIN)/pytest -m "not slow and not gpu" -n logical --maxprocesses 8 --dist loadfile $(ALONE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n logical --maxprocesses 8 --dist loadfile $(ALONE)
 	$(BIN)/pytest -m "not slow and not gpu" $(ALONE:%=--ignore=%)
 
 test-slow: .venv/.ok
