@@ -9,7 +9,7 @@ from toy import printed_names, run_benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-TOY = ("--networks", "resnet18", "--batch", "4", "--steps", "16", "--repeats", "1", "--kills", "1")
+TOY = ("--networks", "resnet18", "--batch", "4", "--steps", "32", "--repeats", "1", "--kills", "1")
 
 
 def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_benchmark_measures_everything_at_toy_size(tmp_path: Path) -> None:
     for name in steps:
         row = rows[name]
         assert row["threads"] == row["their_threads"] >= 1
-        assert (row["workers"], row["batch"], row["micro_batch"], row["their_steps"]) == (2, 4, 2, 13)
+        assert (row["workers"], row["batch"], row["micro_batch"], row["their_steps"]) == (2, 4, 2, 29)
         assert row["steps"] >= 1
     assert rows[save]["save_s"] > 0
     assert rows[save]["mib"] > 2 * 11_000_000 * 4 / 2**20
