@@ -124,7 +124,9 @@ def test_a_worker_that_is_killed_while_it_starts_leaves_no_cpu_taken(shell: Shel
     assert len(named(shell.place, "TrainingStarted")) == 1  # by the second attempt
 
 
-@pytest.mark.parametrize(("sent", "where"), [(signal.SIGINT, ["--in-process"]), (signal.SIGTERM, [])], ids=str)
+@pytest.mark.parametrize(
+    ("sent", "where"), [(signal.SIGINT, ["--in-process"]), (signal.SIGTERM, ["--in-process"]), (signal.SIGTERM, [])], ids=str
+)
 def test_a_stopped_run_saves_a_checkpoint_and_resume_finishes(shell: Shell, sent: signal.Signals, where: list[str]) -> None:
     """Ctrl-C or SIGTERM in the middle of training, on Ray too: exit code 130 and the command that continues and finishes the run."""
     shell.write_job(epochs=15)
