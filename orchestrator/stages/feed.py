@@ -26,8 +26,8 @@ from orchestrator.images.view import View
 from orchestrator.plan.values import TrainPlan
 from orchestrator.training.batch import Batch, Phase
 
-EVALUATION_SPAN = 8
-"""Evaluation batches read in one go."""
+EVALUATION_SPAN, EVALUATION_BYTES = 8, 2**27
+"""Evaluation batches read in one go, and bytes of their pixels, at most: the first of them are waited for while one process reads them."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,10 @@ def _training_spans(feed: Feed, plan: TrainPlan, epoch: int, first: int, index: 
 def _evaluation_spans(feed: Feed, phase: Phase, epoch: int, index: int) -> Iterator[Span]:
     batches = evaluation_order(feed).batches
     padded = -(-batches // feed.workers) * feed.workers
-    for start in range(0, padded, EVALUATION_SPAN):
-        yield Span(index + start, phase, epoch, start, min(start + EVALUATION_SPAN, padded))
+    batch_bytes = feed.evaluation_rows * feed.view.size**2 * feed.view.channels
+    together = max(1, min(EVALUATION_SPAN, EVALUATION_BYTES // batch_bytes))
+    for start in range(0, padded, together):
+        yield Span(index + start, phase, epoch, start, min(start + together, padded))
 
 
 def epoch_order(feed: Feed, epoch: int) -> EpochOrder:

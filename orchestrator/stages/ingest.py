@@ -36,8 +36,8 @@ PREFETCH = 4
 """Micro-batches that a worker asks for ahead of time."""
 END_S = 5.0
 """Reading comes to its end within this time, or is ended."""
-READERS_STARTED = 4
-"""Processes that read, at most, started before they are needed: the first images come from a few, and Ray starts the others."""
+READERS_STARTED = 16
+"""Processes that read, at most, started before they are needed; Ray starts the others."""
 NO_ROWS = (np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64), np.empty((0, 16), np.uint8))
 """Images, labels and ids of no image."""
 

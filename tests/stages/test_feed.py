@@ -63,6 +63,19 @@ def samples_of_steps(batches: list[Batch]) -> dict[tuple[int, int], set[bytes]]:
     return steps
 
 
+@pytest.mark.parametrize(("side", "together"), [(16, 8), (224, 3), (1024, 1)])
+def test_one_process_reads_few_evaluation_batches_of_large_images(feed: Feed, side: int, together: int) -> None:
+    """However large they are, all of them are read, one stretch after the other, and nobody waits for more than 128 MiB, or one batch."""
+    rows = 3 * 256
+    manifest = replace(feed.manifest, shards=tuple(replace(shard, rows=rows) for shard in feed.manifest.shards))
+    large = replace(feed, train=None, split="train", evaluation_rows=256, manifest=manifest, view=replace(feed.view, size=side))
+    found = list(spans(large))
+    batches = 3 * sum(shard.split == "train" for shard in manifest.shards)
+    assert [number for span in found for number in range(span.first, span.stop)] == list(range(batches))
+    assert [span.index for span in found] == [span.first for span in found]
+    assert max(span.stop - span.first for span in found) == min(together, batches)
+
+
 def test_an_epoch_trains_every_image_at_most_once_and_validates_all(feed: Feed) -> None:
     """Each epoch: whole steps of different training images, then every validation image once."""
     batches = list(batches_of(feed))
